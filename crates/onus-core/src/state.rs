@@ -1,0 +1,226 @@
+//! State: the fold of the ledger and nothing else.
+//!
+//! [`State::apply`] never fails and never refuses: what is in the ledger has happened. Refusing is `handle`'s, before.
+//! Only what is live is held (open requests, live grants, live sessions, unproven credentials); the past is read from
+//! the ledger. Sorted maps throughout, so that the same prefix gives the same bytes ([`State::snapshot`]).
+
+use crate::estate::{Declared, Estate};
+use crate::event::{Entry, Event, Grant, Hold, Request, Session};
+use crate::ids::{CredentialId, GrantId, HoldId, PartyId, PolicyId, RequestId, ResourceId, SessionId, SubjectId};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a subject stands, apart from what is declared of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Why it may do nothing; `None` when it is in good standing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<String>,
+    /// SHA-256 of its enrolled public keys, hex.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub keys: BTreeSet<String>,
+    /// The risk band, 0 to 4.
+    #[serde(default)]
+    pub risk: u8,
+}
+
+/// The policy set in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyInForce {
+    /// Counts up from 1.
+    pub version: u64,
+    /// SHA-256 of the canonical text, hex.
+    pub digest: String,
+    /// SHA-256 of the blob that holds the texts, hex.
+    pub blob: String,
+    /// Who answers for each policy.
+    pub owners: BTreeMap<PolicyId, PartyId>,
+}
+
+/// An upstream credential that may still be live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveCredential {
+    /// For which session.
+    pub session: SessionId,
+    /// Where.
+    pub resource: ResourceId,
+    /// Which issuer made it.
+    pub issuer: String,
+    /// Its public name on the other side.
+    pub name: String,
+}
+
+/// The control state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Number of entries folded.
+    pub as_of: u64,
+    /// The moment of the last one; a clock set back never makes an entry earlier than this.
+    pub last_at: Timestamp,
+    /// What is declared.
+    pub estate: Estate,
+    /// How subjects stand.
+    pub standing: BTreeMap<SubjectId, Standing>,
+    /// The policy set in force.
+    pub policy: Option<PolicyInForce>,
+    /// Requests that wait for an answer.
+    pub requests: BTreeMap<RequestId, Request>,
+    /// Grants that were neither revoked nor seen to expire.
+    pub grants: BTreeMap<GrantId, Grant>,
+    /// Live sessions.
+    pub sessions: BTreeMap<SessionId, Session>,
+    /// Operations that wait.
+    pub holds: BTreeMap<HoldId, Hold>,
+    /// Upstream credentials not yet proven to be gone.
+    pub credentials: BTreeMap<CredentialId, LiveCredential>,
+    /// Index, rebuilt by folding: live grants by holder and resource.
+    #[serde(skip)]
+    held: BTreeMap<(SubjectId, ResourceId), BTreeSet<GrantId>>,
+}
+
+impl State {
+    /// Folds one more entry.
+    pub fn apply(&mut self, entry: &Entry) {
+        self.as_of += 1;
+        self.last_at = self.last_at.max(entry.at);
+        match &entry.event {
+            Event::EstateDeclared { declared } => {
+                if let Declared::Subject { id, .. } = declared {
+                    self.standing.entry(id.clone()).or_default();
+                }
+                self.estate.declare(declared.clone());
+            }
+            Event::EstateWithdrawn { declared } => {
+                if let Declared::Subject { id, .. } = declared {
+                    self.standing.remove(id);
+                }
+                self.estate.withdraw(declared);
+            }
+            Event::PartyLeft { party, .. } => {
+                if let Some(party) = self.estate.parties.get_mut(party) {
+                    party.active = false;
+                }
+            }
+            Event::PolicyActivated { version, digest, blob, policies } => {
+                self.policy = Some(PolicyInForce {
+                    version: *version,
+                    digest: digest.clone(),
+                    blob: blob.clone(),
+                    owners: policies.clone(),
+                });
+            }
+            Event::KeyEnrolled { subject, key } => {
+                self.standing.entry(subject.clone()).or_default().keys.insert(key.clone());
+            }
+            Event::SubjectDisabled { subject, reason } => {
+                let standing = self.standing.entry(subject.clone()).or_default();
+                standing.disabled = Some(reason.clone());
+                standing.keys.clear();
+            }
+            Event::SubjectEnabled { subject, .. } => {
+                self.standing.entry(subject.clone()).or_default().disabled = None;
+            }
+            Event::AccessRequested { request } => {
+                self.requests.insert(request.id.clone(), request.clone());
+            }
+            Event::RequestApproved { request, approval } => {
+                if let Some(request) = self.requests.get_mut(request) {
+                    request.approvals.push(approval.clone());
+                }
+            }
+            Event::RequestRefused { request, .. } => {
+                self.requests.remove(request);
+            }
+            Event::GrantIssued { grant } => {
+                self.requests.remove(&grant.request);
+                self.index(grant.clone());
+                self.grants.insert(grant.id.clone(), grant.clone());
+            }
+            Event::GrantRevoked { grant, .. } | Event::GrantExpired { grant } => {
+                if let Some(gone) = self.grants.remove(grant) {
+                    let key = (gone.subject, gone.resource);
+                    if let Some(held) = self.held.get_mut(&key) {
+                        held.remove(grant);
+                        if held.is_empty() {
+                            self.held.remove(&key);
+                        }
+                    }
+                }
+            }
+            Event::SessionOpened { session } => {
+                self.sessions.insert(session.id.clone(), session.clone());
+            }
+            Event::SessionClosed { session, .. } => {
+                self.sessions.remove(session);
+            }
+            Event::CredentialIssued { credential, session, resource, issuer, name, .. } => {
+                self.credentials.insert(
+                    credential.clone(),
+                    LiveCredential {
+                        session: session.clone(),
+                        resource: resource.clone(),
+                        issuer: issuer.clone(),
+                        name: name.clone(),
+                    },
+                );
+            }
+            Event::CredentialRevoked { credential, .. } => {
+                self.credentials.remove(credential);
+            }
+            Event::HoldOpened { hold } => {
+                self.holds.insert(hold.id.clone(), hold.clone());
+            }
+            Event::HoldConfirmed { hold, .. } | Event::HoldRefused { hold, .. } | Event::HoldLapsed { hold, .. } => {
+                self.holds.remove(hold);
+            }
+            Event::RiskChanged { subject, band, .. } => {
+                self.standing.entry(subject.clone()).or_default().risk = *band;
+            }
+            Event::SessionRefused { .. }
+            | Event::KillOrdered { .. }
+            | Event::KillCompleted { .. }
+            | Event::JournalAnchored { .. }
+            | Event::GatewayStarted { .. } => {}
+        }
+    }
+
+    /// The live grants that `subject` holds on `resource`.
+    pub fn grants_of<'a>(&'a self, subject: &SubjectId, resource: &ResourceId) -> impl Iterator<Item = &'a Grant> {
+        self.held.get(&(subject.clone(), resource.clone())).into_iter().flatten().filter_map(|id| self.grants.get(id))
+    }
+
+    /// Whether the subject is declared and in good standing.
+    pub fn in_good_standing(&self, subject: &SubjectId) -> bool {
+        self.estate.subjects.contains_key(subject)
+            && self.standing.get(subject).is_none_or(|standing| standing.disabled.is_none())
+    }
+
+    /// The party that a subject is.
+    pub fn party_of(&self, subject: &SubjectId) -> Option<&PartyId> {
+        self.estate.subjects.get(subject)?.party.as_ref()
+    }
+
+    /// The state as bytes: the same ledger prefix always gives the same ones.
+    ///
+    /// # Panics
+    /// Never: every map in here has text for a key.
+    pub fn snapshot(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain data with text keys can always be written as JSON")
+    }
+
+    /// The state in a snapshot's bytes.
+    ///
+    /// # Errors
+    /// When the bytes are not a snapshot of this version; fold the ledger from its beginning instead.
+    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut state: Self = serde_json::from_slice(bytes)?;
+        let grants: Vec<Grant> = state.grants.values().cloned().collect();
+        grants.into_iter().for_each(|grant| state.index(grant));
+        Ok(state)
+    }
+
+    fn index(&mut self, grant: Grant) {
+        self.held.entry((grant.subject, grant.resource)).or_default().insert(grant.id);
+    }
+}
