@@ -1,0 +1,6 @@
+//! Tests of the ledger through its public surface: vectors, corpora and properties.
+
+mod corpora;
+mod ledgers;
+mod proofs;
+mod vectors;
