@@ -1,0 +1,28 @@
+//! Real servers for tests: private PostgreSQL clusters, certificates, drivers. Never shipped.
+//!
+//! Blocking on purpose: a test that wants async puts a call on a blocking thread. Nothing here is mocked, and nothing
+//! here knows Onus; it gives the tests of other crates something real to talk to.
+//!
+//! | module | gives |
+//! | --- | --- |
+//! | [`pg`] | a private cluster that ends with the test, however the test ends |
+//! | [`tls`] | a throw-away authority and a server certificate |
+//! | [`tools`] | the programs that tests need, installed if that is possible |
+//! | [`drivers`] | third-party PostgreSQL drivers (psycopg, asyncpg, node-postgres) |
+//! | [`regress`] | PostgreSQL's own regression suite |
+//! | [`proc`] | children with captured output, and what a process costs |
+//! | [`port`], [`wait`] | a free port, and waiting for something |
+
+pub mod drivers;
+mod fault;
+pub mod pg;
+pub mod port;
+pub mod proc;
+pub mod regress;
+pub mod run;
+pub mod tls;
+pub mod tools;
+pub mod wait;
+
+pub use fault::KitError;
+pub use pg::{Cluster, Options};

@@ -1,0 +1,1 @@
+COPY (SELECT * FROM t) TO PROGRAM 'cat > /tmp/x'; COPY t FROM STDIN WITH (FORMAT csv)

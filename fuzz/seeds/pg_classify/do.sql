@@ -1,0 +1,1 @@
+DO $$ BEGIN EXECUTE 'drop table t'; END $$

@@ -1,0 +1,1 @@
+EXPLAIN (ANALYZE, COSTS off) DELETE FROM t USING u WHERE t.id = u.id

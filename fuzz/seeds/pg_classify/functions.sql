@@ -1,0 +1,1 @@
+SELECT set_config('search_path', 'evil', false), nextval('s'), pg_read_file('/etc/passwd'), query_to_xml('drop table t', true, true, '')

@@ -1,0 +1,1 @@
+SELECT 1 OPERATOR(evil.+) 2, (t).f, t.g, 'x'::regclass, CAST(1 AS evil.type) FROM t

@@ -1,0 +1,1 @@
+SELECT o.id, count(*) FROM orders o JOIN lines l ON l.order_id = o.id WHERE o.at > now() - '1 day'::interval GROUP BY 1 ORDER BY 2 DESC LIMIT 10

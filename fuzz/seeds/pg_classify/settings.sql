@@ -1,0 +1,1 @@
+SET LOCAL search_path TO a, b; RESET ALL; SET ROLE admin; SET TIME ZONE 'UTC'; DISCARD ALL

@@ -1,0 +1,1 @@
+SELECT E'\'', U&'\0041', $a$'$a$, U&"d\0061ta" /* /* nested */ */ -- end

@@ -1,0 +1,1 @@
+UPDATE ONLY public.orders SET (a, b) = (SELECT 1, 2), c = DEFAULT WHERE true RETURNING orders.*

@@ -1,0 +1,1 @@
+SELECT * FROM XMLTABLE('/a' PASSING x COLUMNS b int PATH 'b'), JSON_TABLE(j, '$' COLUMNS (c int PATH '$.c'))
