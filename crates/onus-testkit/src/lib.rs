@@ -1,7 +1,7 @@
 //! Real servers for tests: private PostgreSQL clusters, certificates, drivers. Never shipped.
 //!
-//! Blocking on purpose: a test that wants async puts a call on a blocking thread. Nothing here is mocked, and nothing
-//! here knows Onus; it gives the tests of other crates something real to talk to.
+//! Blocking on purpose: a test that wants async puts a call on a blocking thread. Nothing here is mocked, and only
+//! [`gateway`] knows Onus, by its command line; the rest gives tests something real to talk to.
 //!
 //! | module | gives |
 //! | --- | --- |
@@ -11,10 +11,12 @@
 //! | [`drivers`] | third-party PostgreSQL drivers (psycopg, asyncpg, node-postgres) |
 //! | [`regress`] | PostgreSQL's own regression suite |
 //! | [`proc`] | children with captured output, and what a process costs |
+//! | [`gateway`] | a whole Onus with people who have enrolled |
 //! | [`port`], [`wait`] | a free port, and waiting for something |
 
 pub mod drivers;
 mod fault;
+pub mod gateway;
 pub mod pg;
 pub mod port;
 pub mod proc;
@@ -25,4 +27,5 @@ pub mod tools;
 pub mod wait;
 
 pub use fault::KitError;
+pub use gateway::{Rig, RigOptions};
 pub use pg::{Cluster, Options};

@@ -1,0 +1,15 @@
+CREATE ROLE app_reader NOLOGIN;
+CREATE ROLE app_writer NOLOGIN;
+CREATE ROLE app_owner NOLOGIN;
+CREATE ROLE onus_gateway LOGIN CREATEROLE PASSWORD 'gateway-secret-for-tests' IN ROLE pg_signal_backend, app_reader, app_writer, app_owner;
+CREATE TABLE public.orders (id int PRIMARY KEY, customer text NOT NULL, status text NOT NULL, total numeric NOT NULL);
+INSERT INTO public.orders SELECT i, 'customer ' || i, CASE WHEN i = 42 THEN 'stuck' ELSE 'paid' END, i * 1.5 FROM generate_series(1, 1000) i;
+CREATE TABLE public.cards (id int PRIMARY KEY, order_id int REFERENCES public.orders (id), number text NOT NULL);
+INSERT INTO public.cards SELECT i, i, '4000-0000-0000-' || lpad(i::text, 4, '0') FROM generate_series(1, 100) i;
+CREATE FUNCTION public.cancel_everything() RETURNS void LANGUAGE sql AS $$ UPDATE public.orders SET status = 'cancelled' $$;
+GRANT USAGE ON SCHEMA public TO app_reader, app_writer;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO app_reader;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app_writer;
+ALTER TABLE public.orders OWNER TO app_owner;
+ALTER TABLE public.cards OWNER TO app_owner;
+GRANT ALL ON SCHEMA public TO app_owner;

@@ -1,0 +1,337 @@
+//! A whole Onus on loopback: a private cluster, an estate, a running gateway, and people who have enrolled.
+//!
+//! It drives the `onus` binary as its users would and knows nothing of what is inside. Tests, the demo and the benches
+//! share it, so that there is one way to set Onus up.
+
+use crate::proc::Running;
+use crate::{Cluster, KitError, Options, port, run};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// How long starting or stopping a gateway may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What everybody's password is. Throw-away accounts on loopback.
+const PASSWORD: &str = "correct horse battery staple";
+
+/// How a rig differs from the usual one.
+pub struct RigOptions {
+    /// The cluster.
+    pub cluster: Options,
+    /// The estate, with `@ADDRESS@` for the cluster's host:port. `None`: [`ESTATE`].
+    pub estate: Option<String>,
+    /// Policy files by name. `None`: the repository's default set.
+    pub policies: Option<BTreeMap<String, String>>,
+    /// Who enrols, besides the administrator.
+    pub people: Vec<&'static str>,
+    /// More arguments for `onus serve`.
+    pub serve: Vec<String>,
+    /// SQL that makes the databases; `None`: [`DATABASE`].
+    pub database: Option<String>,
+}
+
+impl Default for RigOptions {
+    fn default() -> Self {
+        Self {
+            cluster: Options::default(),
+            estate: None,
+            policies: None,
+            people: vec!["alice", "bob", "sam"],
+            serve: Vec::new(),
+            database: None,
+        }
+    }
+}
+
+/// The estate that tests use.
+pub const ESTATE: &str = include_str!("../estate.yaml");
+
+/// The database behind `orders-db`: tables, the roles that sessions join, and the gateway's own administrator, who is
+/// no superuser.
+pub const DATABASE: &str = include_str!("../orders.sql");
+
+/// A running Onus.
+pub struct Rig {
+    /// The resource behind it.
+    pub cluster: Cluster,
+    /// The gateway's process.
+    pub serve: Running,
+    /// The port for PostgreSQL clients.
+    pub pg_port: u16,
+    /// The port for the command line.
+    pub api_port: u16,
+    onus: PathBuf,
+    serve_arguments: Vec<String>,
+    folder: tempfile::TempDir,
+}
+
+impl Rig {
+    /// Sets everything up with the `onus` binary at this path.
+    ///
+    /// # Errors
+    /// When anything of it fails; the message says what, with its output.
+    pub fn start(onus: &Path, options: RigOptions) -> Result<Self, KitError> {
+        let folder = tempfile::Builder::new().prefix("onus-rig-").tempdir().map_err(|source| KitError::File {
+            action: "create",
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        let cluster = Cluster::start(options.cluster)?;
+        cluster.psql("postgres", "CREATE DATABASE app")?;
+        cluster.psql("app", options.database.as_deref().unwrap_or(DATABASE))?;
+        let (pg_port, api_port) = (port::free()?, port::free()?);
+        let estate = folder.path().join("estate");
+        let address = format!("127.0.0.1:{}", cluster.port());
+        write(
+            &estate.join("estate.yaml"),
+            &options.estate.as_deref().unwrap_or(ESTATE).replace("@ADDRESS@", &address),
+        )?;
+        match options.policies {
+            Some(files) => {
+                for (name, text) in files {
+                    write(&estate.join("policies").join(name), &text)?;
+                }
+            }
+            None => {
+                let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
+                for name in ["roles.cedar", "guards.cedar"] {
+                    let text = fs::read_to_string(source.join(name)).map_err(|error| KitError::File {
+                        action: "read",
+                        path: source.join(name),
+                        source: error,
+                    })?;
+                    write(&estate.join("policies").join(name), &text)?;
+                }
+            }
+        }
+        let data = folder.path().join("data");
+        let mut init = Command::new(onus);
+        init.arg("init").arg("--data").arg(&data).args(["--name", "localhost", "--name", "127.0.0.1"]);
+        run::output("onus init", &mut init)?;
+        let mut serve_arguments = vec![
+            "serve".to_owned(),
+            "--data".to_owned(),
+            data.display().to_string(),
+            "--listen-pg".to_owned(),
+            format!("127.0.0.1:{pg_port}"),
+            "--listen-api".to_owned(),
+            format!("127.0.0.1:{api_port}"),
+            "--bootstrap".to_owned(),
+            estate.display().to_string(),
+        ];
+        serve_arguments.extend(options.serve);
+        let serve = spawn(onus, &serve_arguments)?;
+        let rig = Self { cluster, serve, pg_port, api_port, onus: onus.to_owned(), serve_arguments, folder };
+        write(&rig.path("password"), PASSWORD)?;
+        let codes = fs::read_to_string(data.join("bootstrap-codes.txt")).map_err(|source| KitError::File {
+            action: "read",
+            path: data.join("bootstrap-codes.txt"),
+            source,
+        })?;
+        let code = codes.lines().find_map(|line| line.strip_prefix("root-admin ")).ok_or_else(|| {
+            KitError::Unexpected { what: "bootstrap-codes.txt", text: "no root-admin in it".to_owned() }
+        })?;
+        rig.enroll("root-admin", code.trim())?;
+        write(&rig.path("upstream-password"), "gateway-secret-for-tests")?;
+        let password = rig.path("upstream-password").display().to_string();
+        rig.ok(
+            "root-admin",
+            &["secret", "set", "orders-db/admin", "--user", "onus_gateway", "--password-file", &password],
+        )?;
+        for name in options.people {
+            rig.join(name)?;
+        }
+        Ok(rig)
+    }
+
+    /// A path in the rig's own folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The gateway's data directory.
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// The folder of the estate in force.
+    pub fn estate(&self) -> PathBuf {
+        self.path("estate")
+    }
+
+    /// A person's own folder, with their key and certificate.
+    pub fn home(&self, who: &str) -> PathBuf {
+        self.path("homes").join(who)
+    }
+
+    /// Invites and enrols somebody who is in the estate.
+    ///
+    /// # Errors
+    /// When either is turned down.
+    pub fn join(&self, who: &str) -> Result<(), KitError> {
+        let invited = self.ok("root-admin", &["invite", who, "--json"])?;
+        let code = text_field(&invited, "code")
+            .ok_or(KitError::Unexpected { what: "the answer of onus invite", text: invited.clone() })?;
+        self.enroll(who, &code)
+    }
+
+    fn enroll(&self, who: &str, code: &str) -> Result<(), KitError> {
+        let file = self.path(&format!("code-{who}"));
+        write(&file, code)?;
+        let server = format!("https://localhost:{}", self.api_port);
+        let fingerprint = fs::read_to_string(self.data().join("keys/ca.fingerprint")).map_err(|source| {
+            KitError::File { action: "read", path: self.data().join("keys/ca.fingerprint"), source }
+        })?;
+        let (code, password) = (file.display().to_string(), self.path("password").display().to_string());
+        let arguments = [
+            "enroll",
+            who,
+            "--server",
+            &server,
+            "--ca-fingerprint",
+            fingerprint.trim(),
+            "--code-file",
+            &code,
+            "--password-file",
+            &password,
+        ];
+        self.ok(who, &arguments).map(drop)
+    }
+
+    /// The `onus` command as somebody.
+    pub fn command(&self, who: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.onus);
+        command.env("ONUS_HOME", self.home(who)).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `onus` as somebody; its output, whatever came of it.
+    ///
+    /// # Errors
+    /// When it can't be run at all.
+    pub fn onus(&self, who: &str, arguments: &[&str]) -> Result<Output, KitError> {
+        self.command(who, arguments).output().map_err(|source| KitError::Spawn { program: "onus".to_owned(), source })
+    }
+
+    /// Runs `onus` as somebody and demands success; what it printed.
+    ///
+    /// # Errors
+    /// When it is turned down, with its output.
+    pub fn ok(&self, who: &str, arguments: &[&str]) -> Result<String, KitError> {
+        let name = format!("onus {}", arguments.first().unwrap_or(&""));
+        run::output(&name, &mut self.command(who, arguments))
+    }
+
+    /// Requests a role, has it approved, and gives the grant's number.
+    ///
+    /// # Errors
+    /// When either is turned down.
+    pub fn grant(&self, who: &str, role: &str, approver: &str) -> Result<String, KitError> {
+        let asked = self.ok(
+            who,
+            &[
+                "request",
+                "orders-db",
+                "--role",
+                role,
+                "--purpose",
+                "INC-42: find the stuck order",
+                "--for",
+                "30m",
+                "--json",
+            ],
+        )?;
+        let request = text_field(&asked, "request")
+            .ok_or(KitError::Unexpected { what: "the answer of onus request", text: asked.clone() })?;
+        let approved = self.ok(approver, &["approve", &request, "--json"])?;
+        text_field(&approved, "grant")
+            .ok_or(KitError::Unexpected { what: "the answer of onus approve", text: approved.clone() })
+    }
+
+    /// Environment variables with which any libpq program connects through the gateway as somebody.
+    pub fn env(&self, who: &str, role: Option<&str>) -> Vec<(&'static str, String)> {
+        let home = self.home(who);
+        let file = |name: &str| home.join(name).display().to_string();
+        vec![
+            ("PGHOST", "localhost".to_owned()),
+            ("PGHOSTADDR", "127.0.0.1".to_owned()),
+            ("PGPORT", self.pg_port.to_string()),
+            ("PGDATABASE", "orders-db".to_owned()),
+            ("PGUSER", role.map_or_else(|| who.to_owned(), |role| format!("{who}:{role}"))),
+            ("PGSSLMODE", "verify-full".to_owned()),
+            ("PGSSLROOTCERT", file("ca.pem")),
+            ("PGSSLCERT", file("client.pem")),
+            ("PGSSLKEY", file("client.key")),
+        ]
+    }
+
+    /// A libpq program that connects through the gateway as somebody.
+    pub fn client(&self, program: &str, who: &str, role: Option<&str>) -> Command {
+        let mut command = self.cluster.installation().command(program);
+        crate::pg::forget_libpq(&mut command);
+        command.envs(self.env(who, role)).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs SQL by `psql` through the gateway as somebody; its output, whatever came of it. Verbose errors.
+    ///
+    /// # Errors
+    /// When psql can't be run at all.
+    pub fn psql(&self, who: &str, role: Option<&str>, sql: &[&str]) -> Result<Output, KitError> {
+        let mut command = self.client("psql", who, role);
+        command.args(["-X", "-A", "-t", "-q", "-v", "VERBOSITY=verbose"]);
+        for sql in sql {
+            command.args(["-c", sql]);
+        }
+        command.output().map_err(|source| KitError::Spawn { program: "psql".to_owned(), source })
+    }
+
+    /// Kills the gateway as a crash would.
+    pub fn crash(&mut self) {
+        self.serve.kill9();
+        let _ = self.serve.wait(PATIENCE);
+    }
+
+    /// Stops the gateway in order.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop(&mut self) -> Result<(), KitError> {
+        self.serve.signal(crate::proc::Signal::Term);
+        self.serve.wait(PATIENCE).map(drop)
+    }
+
+    /// Starts the gateway again on the same data.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_again(&mut self) -> Result<(), KitError> {
+        self.serve = spawn(&self.onus, &self.serve_arguments)?;
+        Ok(())
+    }
+}
+
+fn spawn(onus: &Path, arguments: &[String]) -> Result<Running, KitError> {
+    let serve = Running::spawn("onus serve", Command::new(onus).args(arguments).env("ONUS_LOG", "onus=info"))?;
+    serve.wait_for("*ready*", PATIENCE)?;
+    Ok(serve)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), KitError> {
+    let failed = |source| KitError::File { action: "write", path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    fs::write(path, text).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)
+}
+
+/// The text under a key of flat JSON, as our own commands print it.
+pub fn text_field(json: &str, key: &str) -> Option<String> {
+    let after = json.split_once(&format!("\"{key}\""))?.1.trim_start().strip_prefix(':')?.trim_start();
+    Some(after.strip_prefix('"')?.split_once('"')?.0.to_owned())
+}
