@@ -1,0 +1,126 @@
+//! What a protocol must be able to do for the machine. It knows its bytes and nothing of policy, journals or clocks.
+
+use crate::frame::{Digest, Frame, OpNo};
+use crate::machine::EndCause;
+use crate::record::Done;
+use bytes::{Bytes, BytesMut};
+use onus_core::decision::Decision;
+use onus_core::view::View;
+
+/// What the client's bytes hold next.
+#[derive(Debug)]
+pub enum Next<K> {
+    /// A frame, cut off the front of the buffer.
+    Frame(Frame<K>),
+    /// Not enough bytes yet.
+    More,
+    /// The next frame can't be understood before the upstream has answered what was relayed; ask again after
+    /// the next upstream bytes.
+    Wait,
+}
+
+/// The client or the upstream broke the protocol; the session ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Violation {
+    /// The protocol's code for it (an SQLSTATE).
+    pub code: &'static str,
+    /// What was wrong, for people; never holds the peer's data.
+    pub message: String,
+}
+
+impl Violation {
+    /// A violation with this code and message.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Why a frame is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// Policy, scope or the protocol denied it.
+    Denied {
+        /// The protocol's own code where it was the protocol that refused.
+        code: Option<&'static str>,
+    },
+    /// It was held, and nobody confirmed in time.
+    Expired,
+    /// It was held, and somebody said no.
+    Declined {
+        /// Who.
+        by: String,
+        /// Their reason.
+        reason: String,
+    },
+    /// It was held, and when it was confirmed the policy or the decision was no longer the one that held it.
+    Overtaken,
+}
+
+/// All that a protocol needs to spell a refusal.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'a> {
+    /// What kind.
+    pub kind: &'a RefusalKind,
+    /// The decision: which policies, whose, and why.
+    pub decision: &'a Decision,
+    /// The view under which it was made.
+    pub view: &'a View,
+}
+
+/// How a refusal is carried out.
+#[derive(Debug, Clone)]
+pub struct Replacement {
+    /// What is sent upstream in the frame's place; empty to send nothing. `'static`, so that nothing of the
+    /// client's can be in it.
+    pub upstream: &'static [u8],
+    /// What the client is told, when its turn comes.
+    pub answer: Bytes,
+}
+
+/// What the upstream's bytes amount to, in order.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// Bytes for the client.
+    ToClient(Bytes),
+    /// A relayed frame was answered.
+    Done(Done),
+}
+
+/// A protocol, sans I/O. All methods are called by the machine only, and in the order of the bytes.
+pub trait Protocol {
+    /// The protocol's own note about a frame.
+    type Kind;
+
+    /// Cuts the next frame off the client's bytes, without copying them.
+    fn client(&mut self, buffer: &mut BytesMut) -> Result<Next<Self::Kind>, Violation>;
+
+    /// Reads what the upstream sent and pushes what it amounts to; leaves only what is incomplete in the buffer.
+    fn upstream(&mut self, buffer: &mut BytesMut, micros: u64, replies: &mut Vec<Reply>) -> Result<(), Violation>;
+
+    /// The frame will be refused, for good. Called in the order of the client's frames, before the refusal is
+    /// released with [`Protocol::replaced`]. May not depend on anything but the frame and the refusal.
+    fn refuse(&mut self, frame: &Frame<Self::Kind>, refusal: &Refusal<'_>) -> Replacement;
+
+    /// The frame's bytes go upstream now. Returns bytes of the protocol's own that must follow them.
+    fn relayed(&mut self, frame: &Frame<Self::Kind>, op: OpNo, micros: u64) -> Option<&'static [u8]>;
+
+    /// The replacement of a refused frame goes upstream now. Returns what to tell the client at once, if its turn
+    /// does not wait for the upstream.
+    fn replaced(&mut self, frame: &Frame<Self::Kind>, replacement: Replacement, op: OpNo, micros: u64)
+    -> Option<Bytes>;
+
+    /// A word to the client that changes nothing (a statement waits); `None` if this is not the place in its bytes,
+    /// in which case the protocol sends it later by itself.
+    fn notice(&mut self, text: &str) -> Option<Bytes>;
+
+    /// The last word to the client before both sides are closed; `None` in the middle of another message.
+    /// `code` is the protocol's own code where somebody gave one; otherwise it follows from the cause.
+    fn fatal(&self, cause: EndCause, code: Option<&str>, text: &str) -> Option<Bytes>;
+
+    /// What a confirmation of this frame binds to: SHA-256 over text, parameters, session and policy.
+    fn digest(&self, frame: &Frame<Self::Kind>, view: &View) -> Digest;
+
+    /// Whether the upstream is at work on something that was relayed.
+    fn busy(&self) -> bool;
+}
