@@ -228,6 +228,15 @@ impl Classify for SqlClassifier {
             let path = parse_search_path(value);
             self.environment.apply(&[SessionEffect::SetsSearchPath(path)]);
         }
+        // Pinned at log-in. Whatever changed them, a text that could now be read in two ways is opaque from here on.
+        let unpinned = match name {
+            "client_encoding" => !value.eq_ignore_ascii_case("UTF8"),
+            "standard_conforming_strings" => value != "on",
+            _ => false,
+        };
+        if unpinned && self.environment.lexing_is_pinned() {
+            self.environment.apply(&[SessionEffect::SetsLexing]);
+        }
     }
 
     fn opaque(&mut self, why: &str) -> Arc<StatementInfo> {
@@ -273,6 +282,17 @@ mod tests {
         c.relayed(&set);
         let after = c.classify("select * from orders");
         assert_ne!(before.statement.operations(), after.statement.operations());
+    }
+
+    #[test]
+    fn a_server_that_reads_strings_another_way_makes_them_opaque() {
+        let mut c = session();
+        let opaque = |i: &StatementInfo| i.statement.operations().iter().any(|o| o.class == Class::Opaque);
+        let text = r"select 'a\' from orders";
+        assert!(!opaque(&c.classify(text)));
+        c.parameter("standard_conforming_strings", "off");
+        assert!(opaque(&c.classify(text)));
+        assert!(!opaque(&c.classify("select 1 from orders")), "no string, no doubt");
     }
 
     #[test]

@@ -337,15 +337,6 @@ impl<C: Classify> PgProtocol<C> {
             b'E' => return self.failed(message, micros, out),
             b'S' => {
                 let (name, value) = (body.text()?, body.text()?);
-                let pinned = match name {
-                    "client_encoding" => value.eq_ignore_ascii_case("UTF8"),
-                    "standard_conforming_strings" => value == "on",
-                    _ => true,
-                };
-                if !pinned {
-                    let why = format!("`{name}` was changed, on which reading this session's statements depends");
-                    return Err(Violation::new("42501", why));
-                }
                 self.classify.parameter(name, value);
             }
             b'G' => self.replies.copy_in()?,

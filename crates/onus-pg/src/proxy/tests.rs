@@ -503,15 +503,6 @@ fn copy_data_in_pieces_is_passed_on_as_it_comes() {
 }
 
 #[test]
-fn a_changed_encoding_ends_the_session() {
-    let mut t = Bench::new();
-    t.talk(&q("read 1"));
-    t.server.output.extend_from_slice(&crate::message::parameter_status("standard_conforming_strings", "off"));
-    t.answer(usize::MAX);
-    assert_eq!(t.ended.map(|e| e.cause), Some(EndCause::UpstreamViolation));
-}
-
-#[test]
 fn a_server_that_takes_the_stand_in_for_a_statement_is_not_believed() {
     let mut t = Bench::new();
     t.send(&q("deny 1"));

@@ -1,0 +1,3 @@
+//! The integration tests of onus-pg: the classifier against corpora, the real parser and arbitrary input.
+
+mod classify;
