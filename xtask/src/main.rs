@@ -1,7 +1,9 @@
 //! Tasks of the repository: `cargo xtask NAME`. Deliberately nothing that ships, and no argument parser: each task reads
 //! its few words itself.
 
+mod bench;
 mod ci;
+mod demo;
 mod fuzz;
 mod setup;
 mod step;
@@ -21,7 +23,14 @@ struct Task {
 /// WHEN ADDING ONE: a module, and a line here.
 const TASKS: &[Task] = &[
     Task { name: "setup", arguments: "[--bench]", about: "install what building and testing need", run: setup::task },
+    Task {
+        name: "demo",
+        arguments: "[--keep] [--fast]",
+        about: "see Onus work: a story in twelve chapters",
+        run: demo::task,
+    },
     Task { name: "test", arguments: "[-- FILTER…]", about: "set up, then run all tests", run: test::task },
+    Task { name: "bench", arguments: "[--quick] [--only NAME]…", about: "measure, beside others", run: bench::task },
     Task { name: "ci", arguments: "", about: "format, lints, tests: what a change must pass", run: ci::task },
     Task {
         name: "fuzz",

@@ -148,7 +148,7 @@ pub fn judge(pdp: &dyn Decide, view: &View, operations: &[Operation], now: Times
         .iter()
         .map(|operation| match view.scope.outside(operation) {
             Some(what) => Decision::deny(format!("the grant's scope does not reach {what}")),
-            None => pdp.decide(view, operation, now),
+            None => explained(pdp.decide(view, operation, now), operation),
         })
         .reduce(Decision::combine)
         .unwrap_or(Decision {
@@ -158,6 +158,16 @@ pub fn judge(pdp: &dyn Decide, view: &View, operations: &[Operation], now: Times
             confirmation: None,
             valid_until: None,
         })
+}
+
+/// Says of a refused operation what about it could not be known, before anything else: it is what the person who is
+/// refused can do something about.
+fn explained(mut decision: Decision, operation: &Operation) -> Decision {
+    if decision.effect > Effect::Hold {
+        let unknown = operation.opaque.iter().map(|why| format!("it cannot be known what this does: {why}"));
+        decision.reasons.splice(0..0, unknown);
+    }
+    decision
 }
 
 #[cfg(test)]

@@ -20,4 +20,7 @@ mod gateway;
 mod recovery;
 
 pub use control::{Appended, Control, ControlError, StartError, now};
-pub use gateway::{Gateway, GatewayError, Keys, Settings};
+pub use gateway::{ActivateError, Gateway, GatewayError, Keys, Settings, Stores};
+
+#[cfg(test)]
+mod control_tests;

@@ -125,6 +125,10 @@ fn resolve(found: Found<'_>, unpermitted: impl FnOnce() -> String) -> Decision {
         decision.determining = determined(Effect::Terminate);
     } else if of(Effect::Deny).next().is_some() {
         decision.determining = determined(Effect::Deny);
+        // Whoever is refused should not take a guard for the only obstacle.
+        if decision.reasons.is_empty() && of(Effect::Permit).next().is_none() {
+            decision.reasons.push(unpermitted());
+        }
     } else if !decision.reasons.is_empty() {
         // Denied for the errors alone; what else was satisfied may be half the truth.
     } else if of(Effect::Permit).next().is_none() {

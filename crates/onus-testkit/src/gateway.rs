@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::Duration;
 
 /// How long starting or stopping a gateway may take.
@@ -54,8 +54,11 @@ pub const ESTATE: &str = include_str!("../estate.yaml");
 /// no superuser.
 pub const DATABASE: &str = include_str!("../orders.sql");
 
-/// A running Onus.
+/// A running Onus. It ends when this is dropped, and also when the process ends in any other way (a static that is never
+/// dropped, a signal, `kill -9`): a watcher notices that and stops the gateway.
 pub struct Rig {
+    // Order of fields: the watcher goes first, so that it never acts on what is dropped after it.
+    _watcher: Watcher,
     /// The resource behind it.
     pub cluster: Cluster,
     /// The gateway's process.
@@ -124,8 +127,18 @@ impl Rig {
             estate.display().to_string(),
         ];
         serve_arguments.extend(options.serve);
-        let serve = spawn(onus, &serve_arguments)?;
-        let rig = Self { cluster, serve, pg_port, api_port, onus: onus.to_owned(), serve_arguments, folder };
+        let watcher = Watcher::over(folder.path())?;
+        let serve = spawn(onus, &serve_arguments, folder.path())?;
+        let rig = Self {
+            _watcher: watcher,
+            cluster,
+            serve,
+            pg_port,
+            api_port,
+            onus: onus.to_owned(),
+            serve_arguments,
+            folder,
+        };
         write(&rig.path("password"), PASSWORD)?;
         let codes = fs::read_to_string(data.join("bootstrap-codes.txt")).map_err(|source| KitError::File {
             action: "read",
@@ -231,20 +244,18 @@ impl Rig {
     /// # Errors
     /// When either is turned down.
     pub fn grant(&self, who: &str, role: &str, approver: &str) -> Result<String, KitError> {
-        let asked = self.ok(
-            who,
-            &[
-                "request",
-                "orders-db",
-                "--role",
-                role,
-                "--purpose",
-                "INC-42: find the stuck order",
-                "--for",
-                "30m",
-                "--json",
-            ],
-        )?;
+        self.grant_with(who, approver, &["orders-db", "--role", role, "--for", "30m"])
+    }
+
+    /// The same with the arguments of `onus request`, but for the purpose.
+    ///
+    /// # Errors
+    /// When either is turned down.
+    pub fn grant_with(&self, who: &str, approver: &str, arguments: &[&str]) -> Result<String, KitError> {
+        let mut request = vec!["request"];
+        request.extend(arguments);
+        request.extend(["--purpose", "INC-42: find the stuck order", "--json"]);
+        let asked = self.ok(who, &request)?;
         let request = text_field(&asked, "request")
             .ok_or(KitError::Unexpected { what: "the answer of onus request", text: asked.clone() })?;
         let approved = self.ok(approver, &["approve", &request, "--json"])?;
@@ -310,13 +321,49 @@ impl Rig {
     /// # Errors
     /// When it does not come up.
     pub fn start_again(&mut self) -> Result<(), KitError> {
-        self.serve = spawn(&self.onus, &self.serve_arguments)?;
+        self.serve = spawn(&self.onus, &self.serve_arguments, self.folder.path())?;
         Ok(())
     }
 }
 
-fn spawn(onus: &Path, arguments: &[String]) -> Result<Running, KitError> {
+/// A process that waits until we are gone, then ends the gateway if it still runs and removes the folder.
+struct Watcher {
+    child: Child,
+    /// Held open for as long as this process lives; its end is what the watcher waits for.
+    _lifeline: Option<ChildStdin>,
+}
+
+impl Watcher {
+    fn over(folder: &Path) -> Result<Self, KitError> {
+        use std::os::unix::process::CommandExt;
+        // Whoever has the number by then must also have our folder in its arguments, so that no stranger is signalled.
+        let script = r#"cat >/dev/null
+pid=$(cat "$1/serve.pid" 2>/dev/null) && grep -q "$1" "/proc/$pid/cmdline" 2>/dev/null && kill -KILL "$pid"
+rm -rf "$1""#;
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script, "onus-testkit-watch"])
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|source| KitError::Spawn { program: "sh, to watch over the gateway".to_owned(), source })?;
+        let lifeline = child.stdin.take();
+        Ok(Self { child, _lifeline: lifeline })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn spawn(onus: &Path, arguments: &[String], folder: &Path) -> Result<Running, KitError> {
     let serve = Running::spawn("onus serve", Command::new(onus).args(arguments).env("ONUS_LOG", "onus=info"))?;
+    write(&folder.join("serve.pid"), &serve.pid().to_string())?;
     serve.wait_for("*ready*", PATIENCE)?;
     Ok(serve)
 }

@@ -613,9 +613,7 @@ impl<P: Protocol> Machine<P> {
         let digest = self.protocol.digest(frame, &self.view);
         let record = Record::Hold { op, at, digest: &digest, confirmation: &confirmation, until };
         self.append(&record, statement.durability(), step)?;
-        let by: Vec<&str> = confirmation.by.iter().map(String::as_str).collect();
-        let text = format!("onus: this waits up to {} for a confirmation by {}", confirmation.within, by.join(" or "));
-        step.out.extend(self.protocol.notice(&text).map(Output::ToClient));
+        // The client is told by the shell, which knows the name under which it can be confirmed.
         step.out.push(Output::Hold(Ticket {
             hold: op,
             statement,

@@ -18,8 +18,8 @@ pub(super) const POISON_PARSE: &[u8] = b"P\0\0\0\x20onus_refused\0onus_refused\0
 /// The ErrorResponse for a refused frame.
 pub(super) fn answer(refusal: &Refusal<'_>) -> Bytes {
     let Refusal { kind, decision, view } = refusal;
-    let why = decision.determining.first().map(|d| d.why.as_str());
-    let why = why.or(decision.reasons.first().map(String::as_str)).unwrap_or("no policy permits it");
+    let why = decision.reasons.first().map(String::as_str);
+    let why = why.or(decision.determining.first().map(|d| d.why.as_str())).unwrap_or("no policy permits it");
     let (code, message) = match kind {
         RefusalKind::Denied { code } => (code.unwrap_or("42501"), format!("refused by onus: {why}")),
         RefusalKind::Expired => ("57014", "refused by onus: nobody confirmed it in time".to_owned()),
