@@ -240,7 +240,7 @@ pub(crate) async fn journal(
         lines.push('\n');
         next += 1;
     }
-    let more = (next < journal.records.len()).then(|| next.to_string()).unwrap_or_default();
+    let more = if next < journal.records.len() { next.to_string() } else { String::new() };
     let findings = journal.findings.len().to_string();
     let headers = [
         (CONTENT_TYPE, "application/jsonl".to_owned()),

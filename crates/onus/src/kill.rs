@@ -62,10 +62,10 @@ pub fn run(home: &Home, args: &KillArgs) -> Outcome {
         for event in items(&page, "events") {
             from = from.max(event["position"].as_u64().map_or(0, |position| position + 1));
             let what = &event["what"];
-            if let Some(session) = what["session"].as_str().filter(|_| what["event"] == "kill_completed") {
-                if sessions.iter().any(|killed| killed == session) {
-                    times.insert(session.to_owned(), what["times"].clone());
-                }
+            if let Some(session) = what["session"].as_str().filter(|_| what["event"] == "kill_completed")
+                && sessions.iter().any(|killed| killed == session)
+            {
+                times.insert(session.to_owned(), what["times"].clone());
             }
         }
         if times.len() < sessions.len() {
