@@ -10,6 +10,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Why TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,19 @@ pub struct TlsError(String);
 
 fn failed(error: impl std::fmt::Display) -> TlsError {
     TlsError(error.to_string())
+}
+
+/// Notices a peer that vanished without a word within about two minutes: a session must not outlive its client.
+///
+/// # Errors
+/// When the socket does not take the options.
+pub fn keep_alive(socket: &tokio::net::TcpStream) -> std::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepcnt(socket, 4)?;
+    Ok(())
 }
 
 /// Whether a client must show a certificate.

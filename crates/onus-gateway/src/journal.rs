@@ -63,6 +63,7 @@ impl Journals {
         session: &SessionId,
         mailbox: UnboundedSender<ToSession>,
         counters: Arc<Counters>,
+        least: Durability,
     ) -> io::Result<FileJournal> {
         let folder = self.folder.join(session.as_str());
         DirBuilder::new().mode(0o700).create(&folder)?;
@@ -81,7 +82,7 @@ impl Journals {
             scratch: Vec::new(),
             syncer: self.syncer.clone(),
             mailbox,
-            floor: self.floor,
+            floor: self.floor.max(least),
             failed: None,
             counters,
             effects: Vec::new(),

@@ -178,6 +178,7 @@ impl Gateway {
         acceptor: TlsAcceptor,
     ) -> Option<(TlsStream<TcpStream>, VerifiedSubject, Startup)> {
         socket.set_nodelay(true).ok()?;
+        crate::door::keep_alive(&socket).ok()?;
         let direct = loop {
             let mut byte = [0u8; 1];
             if socket.peek(&mut byte).await.ok()? == 0 {
@@ -563,7 +564,7 @@ impl Gateway {
             .ok_or_else(|| EndReason::Withdrawn { what: "the policy set".to_owned() })?;
         let journal = self
             .journals
-            .begin(&id, sender, Arc::clone(&counters))
+            .begin(&id, sender, Arc::clone(&counters), target.durability)
             .map_err(|error| EndReason::RecordingFailed { what: error.to_string() })?;
         let protocol = PgProtocol::new(classifier, logged_in.status, Options::default());
         let json = view_json(&view);

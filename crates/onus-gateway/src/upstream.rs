@@ -6,6 +6,7 @@
 use crate::vault::{Vault, VaultError};
 use onus_core::estate::Resource;
 use onus_core::ids::ResourceId;
+use onus_core::operation::Durability;
 use onus_issue::stored::StoredCredential;
 use onus_issue::{IssueFault, PgAdmin, PgAdminConfig, RoleName, UpstreamSecret};
 use onus_pg::classify::{CATALOGUE_QUERIES, Catalogue};
@@ -103,6 +104,8 @@ pub struct Target {
     pub search_path: Vec<String>,
     /// Functions whose effect somebody answers for.
     pub known_functions: Vec<(String, String)>,
+    /// The least that a journal record must reach before what it records is relayed.
+    pub durability: Durability,
 }
 
 impl Target {
@@ -145,6 +148,11 @@ impl Target {
             Some("stored") => CredentialKind::Stored,
             Some(other) => return Err(wrong("credential", format!("`{other}` is not session-role or stored"))),
         };
+        let durability = match one("durability")?.as_deref() {
+            Some("by-class") | None => Durability::HandedOver,
+            Some("synced") => Durability::Synced,
+            Some(other) => return Err(wrong("durability", format!("`{other}` is not by-class or synced"))),
+        };
         let mut search_path = many("search_path");
         if search_path.is_empty() {
             search_path.push("public".to_owned());
@@ -166,6 +174,7 @@ impl Target {
             secret: one("admin")?.unwrap_or_else(|| format!("{id}/admin")),
             search_path,
             known_functions,
+            durability,
         })
     }
 
@@ -179,6 +188,7 @@ impl Target {
         let connecting = async {
             let mut tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
             tcp.set_nodelay(true)?;
+            crate::door::keep_alive(&tcp)?;
             let Some(ca) = &self.tls_ca else {
                 return Ok((Upstream::Plain(tcp), None));
             };
