@@ -740,7 +740,7 @@ fn kill_done(
         session: session.clone(),
         ordered: ordered.at,
         times: KillTimes {
-            cancelled_us: ended.cancelled.map(since),
+            cancelled_us: ended.cancelled.get().copied().map(since),
             client_closed_us: Some(since(ended.client_closed)),
             upstream_closed_us: Some(since(ended.upstream_closed)),
             credential_revoked_us: retired.filter(|retired| retired.proven).map(|retired| since(retired.at)),
@@ -781,8 +781,8 @@ impl Stop for PgStop {
         });
     }
 
-    fn cancelled(&self) -> Option<Instant> {
-        self.cancelled.get().copied()
+    fn cancelled(&self) -> Arc<OnceLock<Instant>> {
+        Arc::clone(&self.cancelled)
     }
 }
 

@@ -21,7 +21,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -65,8 +65,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub trait Stop: Send {
     /// Cancels what this session has running upstream.
     fn cancel(&mut self);
-    /// When the cancellation was known to have been carried out.
-    fn cancelled(&self) -> Option<Instant>;
+    /// Where the moment is noted at which the cancellation was known to have been carried out.
+    fn cancelled(&self) -> Arc<OnceLock<Instant>>;
 }
 
 /// Everything that a session task is made of.
@@ -111,8 +111,8 @@ pub struct Ended {
     pub client_closed: Instant,
     /// When the upstream socket was closed.
     pub upstream_closed: Instant,
-    /// When the running statement was cancelled, if that is known.
-    pub cancelled: Option<Instant>,
+    /// When the running statement was cancelled. Often noted only after the sockets were closed, which waits for nothing.
+    pub cancelled: Arc<OnceLock<Instant>>,
 }
 
 /// What waits to be written to one side.

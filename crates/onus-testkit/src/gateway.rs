@@ -377,8 +377,11 @@ fn write(path: &Path, text: &str) -> Result<(), KitError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)
 }
 
-/// The text under a key of flat JSON, as our own commands print it.
+/// The first text under a key of JSON, as our own commands print it; what has no text under that key is passed over.
 pub fn text_field(json: &str, key: &str) -> Option<String> {
-    let after = json.split_once(&format!("\"{key}\""))?.1.trim_start().strip_prefix(':')?.trim_start();
-    Some(after.strip_prefix('"')?.split_once('"')?.0.to_owned())
+    let quoted = format!("\"{key}\"");
+    json.split(&quoted).skip(1).find_map(|after| {
+        let after = after.trim_start().strip_prefix(':')?.trim_start();
+        Some(after.strip_prefix('"')?.split_once('"')?.0.to_owned())
+    })
 }

@@ -471,7 +471,8 @@ pub fn forget_libpq(command: &mut Command) {
         }
     }
     // Files in the home folder that libpq reads by itself.
-    command.env("PGPASSFILE", "/dev/null").env("PGSERVICEFILE", "/dev/null").env("PSQLRC", "/dev/null");
+    // Nothing can be in /dev/null/; libpq warns of a password file that is there and no plain file.
+    command.env("PGPASSFILE", "/dev/null/none").env("PGSERVICEFILE", "/dev/null").env("PSQLRC", "/dev/null");
     command.env("PSQL_HISTORY", "/dev/null");
 }
 

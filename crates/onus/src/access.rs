@@ -269,8 +269,12 @@ fn events(answer: &Value) -> impl Iterator<Item = &Value> {
 /// # Errors
 /// What the gateway says.
 pub fn approve(home: &Home, args: &ApproveArgs) -> Outcome {
-    let answer = Client::of(home)?.post(&format!("/v1/request/{}/approve", segment(&args.id)), &object!({}))?;
+    let mut answer = Client::of(home)?.post(&format!("/v1/request/{}/approve", segment(&args.id)), &object!({}))?;
     if args.json {
+        // Null while another person's approval is missing.
+        let granted = events(&answer).find(|event| event["event"] == "grant_issued");
+        let grant = granted.map(|event| event["grant"]["id"].clone());
+        answer["grant"] = object!(grant);
         return Ok(json(&answer));
     }
     match events(&answer).find(|event| event["event"] == "grant_issued") {

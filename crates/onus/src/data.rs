@@ -4,7 +4,7 @@
 //! DIR/              0700
 //!   onus.db         ledger, blobs, vault
 //!   gateway.json    the gateway's name and the names in its certificates
-//!   keys/           0700: ca.key ca.pem ledger.key ledger.vkey seal.key journal.key, each 0600
+//!   keys/           0700: ca.key ca.pem ca.fingerprint ledger.key ledger.vkey seal.key journal.key, each 0600
 //!   journals/       one folder a session
 //! ```
 

@@ -60,6 +60,7 @@ pub fn run(args: &InitArgs) -> Outcome {
     private_folder(&keys)?;
     write(&keys.join("ca.key"), ca.key_pem())?;
     write(&keys.join("ca.pem"), &ca.cert_pem())?;
+    write(&keys.join("ca.fingerprint"), &format!("{}\n", fingerprint(ca.cert_der())))?;
     write(&keys.join("ledger.key"), &hex::encode(*ledger_seed))?;
     write(&keys.join("ledger.vkey"), &format!("{vkey}\n"))?;
     write(&keys.join("seal.key"), &hex::encode(*random_seed()?))?;

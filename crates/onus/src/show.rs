@@ -109,15 +109,17 @@ pub fn moment(value: &Value) -> String {
     value.as_u64().map_or_else(|| "-".to_owned(), |ms| Timestamp(ms).to_string())
 }
 
-/// How far a moment lies ahead, in whole minutes or seconds.
+/// How far a moment lies ahead, in whole minutes (the nearest: what was granted for 30m reads so) or seconds.
 pub fn ahead(value: &Value) -> String {
     let Some(ms) = value.as_u64() else { return "-".to_owned() };
     let left = Timestamp(ms).since(onus_gateway::now()).0;
     match left {
         0 => "over".to_owned(),
-        ms if ms >= 3_600_000 => format!("{}h{:02}m", ms / 3_600_000, ms % 3_600_000 / 60_000),
-        ms if ms >= 60_000 => format!("{}m", ms / 60_000),
-        ms => format!("{}s", ms / 1000),
+        ms if ms >= 60_000 => match (ms + 30_000) / 60_000 {
+            minutes if minutes >= 60 => format!("{}h{:02}m", minutes / 60, minutes % 60),
+            minutes => format!("{minutes}m"),
+        },
+        ms => format!("{}s", ms.div_ceil(1000)),
     }
 }
 

@@ -77,11 +77,8 @@ fn an_owner_who_leaves_ends_the_sessions_that_were_theirs_to_answer_for() {
     let rig = rig();
     let (spare, other) = (guest(rig), guest_as(rig, "reader"));
     let password = rig.path("upstream-password").display().to_string();
-    rig.ok(
-        "root-admin",
-        &["secret", "set", "spare-db/admin", "--user", "onus_gateway", "--password-file", &password],
-    )
-    .unwrap();
+    rig.ok("root-admin", &["secret", "set", "spare-db/admin", "--user", "onus_gateway", "--password-file", &password])
+        .unwrap();
     rig.grant_with(&spare, "bob", &["spare-db", "--role", "reader", "--for", "5m"]).unwrap();
     let mut psql = Psql::open(rig, &spare, "spare-db");
     let session = live_session(rig, &spare);

@@ -62,8 +62,10 @@ fn a_gateway_that_dies_in_mid_statement_leaves_nothing_open_and_nothing_unrecord
     }
     psql.says_and_hears("SELECT 'all ' || 'fifty';", "all fifty");
     psql.say("SELECT pg_sleep(60), 'mid-statement';");
-    wait::until(SOON, "the statement", || logged(&rig, &session).iter().any(|s| s.contains("mid-statement")).then_some(()))
-        .unwrap();
+    wait::until(SOON, "the statement", || {
+        logged(&rig, &session).iter().any(|s| s.contains("mid-statement")).then_some(())
+    })
+    .unwrap();
     assert!(role_exists(&rig, &session));
     rig.crash();
     psql.running.wait(SOON).unwrap_or_else(|_| {
@@ -240,7 +242,8 @@ fn a_resource_that_crashes_ends_its_sessions_and_their_roles_go_when_it_is_back(
     wait::until(SOON, "a new session", || rig.psql(&who, None, &["SELECT 1"]).unwrap().status.success().then_some(()))
         .unwrap();
     let left = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'onus_S%'";
-    wait::until(SOON, "the end of all roles", || (rig.cluster.psql("postgres", left).unwrap() == "0").then_some(())).unwrap();
+    wait::until(SOON, "the end of all roles", || (rig.cluster.psql("postgres", left).unwrap() == "0").then_some(()))
+        .unwrap();
 }
 
 #[test]

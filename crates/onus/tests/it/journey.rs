@@ -255,10 +255,8 @@ fn a_kill_ends_what_runs_and_leaves_no_role_behind() {
     let ended = ended_session(rig, &session);
     assert_eq!(ended["closed"]["reason"]["kind"], "killed", "{ended}");
     let running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND usename LIKE 'onus_S%'";
-    wait::until(SOON, "the statement's end", || {
-        (rig.cluster.psql("postgres", running).unwrap() == "0").then_some(())
-    })
-    .unwrap();
+    wait::until(SOON, "the statement's end", || (rig.cluster.psql("postgres", running).unwrap() == "0").then_some(()))
+        .unwrap();
     let findings = rig.ok("sam", &["who", &session]).unwrap();
     assert!(findings.contains("sam") || findings.contains("petra"), "{findings}");
 }
@@ -289,7 +287,10 @@ fn what_was_done_is_replayed_verified_and_answered_for() {
     let shown = rig.ok("bob", &["session", "show", &session]).unwrap();
     assert!(shown.contains(&who) && shown.contains("INC-42"), "{shown}");
     let replay = rig.ok("bob", &["session", "replay", &session]).unwrap();
-    assert!(replay.contains("UPDATE orders SET status = 'paid' WHERE id = 43") && replay.contains("UPDATE 1"), "{replay}");
+    assert!(
+        replay.contains("UPDATE orders SET status = 'paid' WHERE id = 43") && replay.contains("UPDATE 1"),
+        "{replay}"
+    );
     let records = rig.ok("bob", &["session", "replay", &session, "--json"]).unwrap();
     assert!(records.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{records}");
     let findings = rig.ok("bob", &["who", &session]).unwrap();

@@ -41,9 +41,12 @@ pub fn options() -> RigOptions {
     parties.push_str("  ursula: { name: Ursula Spare }\n");
     let service = "  spare:  { owner: ursula, safe_failure: \"nothing depends on it\" }\n";
     let resource = "  spare-db:\n    service: spare\n    protocol: postgresql\n    settings:\n      address: \"@ADDRESS@\"\n      database: app\n";
-    for (after, more) in
-        [("parties:\n", parties.as_str()), ("subjects:\n", &subjects), ("services:\n", service), ("resources:\n", resource)]
-    {
+    for (after, more) in [
+        ("parties:\n", parties.as_str()),
+        ("subjects:\n", &subjects),
+        ("services:\n", service),
+        ("resources:\n", resource),
+    ] {
         assert!(estate.contains(after), "the estate has no {after}");
         estate = estate.replacen(after, &format!("{after}{more}"), 1);
     }
@@ -145,10 +148,8 @@ pub fn sessions_of(rig: &Rig, who: &str, all: bool) -> Vec<Value> {
 
 /// The number of somebody's one live session, as soon as there is one.
 pub fn live_session(rig: &Rig, who: &str) -> String {
-    wait::until(SOON, "a live session", || {
-        Some(sessions_of(rig, who, false).last()?["session"].as_str()?.to_owned())
-    })
-    .unwrap()
+    wait::until(SOON, "a live session", || Some(sessions_of(rig, who, false).last()?["session"].as_str()?.to_owned()))
+        .unwrap()
 }
 
 /// What the ledger says of a session that has ended.
