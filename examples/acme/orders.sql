@@ -18,6 +18,9 @@ INSERT INTO orders
   SELECT i, 'customer ' || i, CASE WHEN i = 42 THEN 'stuck' ELSE 'paid' END, i * 1.5
   FROM generate_series(1, 1000) AS i;
 
+-- A function that looks harmless in a SELECT.
+CREATE FUNCTION cancel_everything() RETURNS void LANGUAGE sql AS $$ UPDATE orders SET status = 'cancelled' $$;
+
 GRANT USAGE ON SCHEMA public TO app_reader, app_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO app_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app_writer;

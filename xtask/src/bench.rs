@@ -12,6 +12,7 @@ mod sessions;
 mod state;
 mod throughput;
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use onus_testkit::pg::Installation;
@@ -40,11 +41,17 @@ const MEASURES: &[Measure] = &[
 pub fn task(words: &[String]) -> Result<(), Failure> {
     let mut quick = false;
     let mut only: Vec<String> = Vec::new();
+    let mut built: Option<PathBuf> = None;
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => quick = true,
             "--only" => only.push(known(words.next())?),
+            // To compare two versions, or to leave the machine's cores to the measurement.
+            "--built" => {
+                let folder = words.next().ok_or_else(|| Failure::Usage("--built needs a folder".to_owned()))?;
+                built = Some(PathBuf::from(folder));
+            }
             relay::WORD => {
                 let mut port = || words.next().ok_or_else(|| Failure::Usage("a port is missing".to_owned()));
                 return relay::run(port()?, port()?);
@@ -61,12 +68,18 @@ pub fn task(words: &[String]) -> Result<(), Failure> {
         Tool::C,
         Tool::Libclang,
     ])?;
-    // Debug information stays: profiles of what is measured must name functions.
-    step::run(
-        "build",
-        step::cargo().args(["build", "--release", "--package", "onus", "--bin", "onus", "--example", "fill_ledger"]),
-    )?;
-    let release = field::target().join("release");
+    let release = match built {
+        Some(folder) => folder,
+        None => {
+            step::run(
+                "build",
+                step::cargo()
+                    .args(["build", "--release", "--package", "onus", "--bin", "onus"])
+                    .args(["--example", "fill_ledger"]),
+            )?;
+            field::target().join("release")
+        }
+    };
     let installation = Installation::find()?;
     let machine = report::machine(&[
         ("PostgreSQL", installation.command("postgres")),

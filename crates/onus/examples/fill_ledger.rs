@@ -2,14 +2,15 @@
 //!
 //! Usage: `fill_ledger DATA SUBJECTS GRANTS APPROVER`. Every subject is declared, every grant is requested and approved,
 //! by the same control loop and rules as in the gateway, and signed with its key; only network and command line are left
-//! out, and many commands go into one append. It copies the subject `alice`, asks for the role `reader` on `orders-db`,
+//! out, and many commands go into one append. The subjects are workloads that the party of `alice` answers for. It asks for the role `reader` on `orders-db`,
 //! and has the approver agree. Deliberately not part of the binary: nobody should find a way to make grants there.
 
 use onus_core::command::Command;
+use onus_core::estate::Subject;
 use onus_core::event::Actor;
 use onus_core::ids::{GrantId, RequestId, ResourceId, RoleId, SubjectId};
 use onus_core::time::Millis;
-use onus_core::view::Scope;
+use onus_core::view::{Scope, SubjectKind};
 use onus_gateway::Control;
 use onus_ledger::{SigningKey, VerifierKey};
 use onus_store_sql::{DataLock, SqliteStore};
@@ -37,10 +38,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let state = control.shared().state();
         let mut estate = state.estate.clone();
         let like = SubjectId::parse("alice")?;
-        let pattern = estate.subjects.get(&like).ok_or("there is no subject `alice` to copy")?.clone();
+        let alice = estate.subjects.get(&like).ok_or("there is no subject `alice`")?;
+        let owner = alice.party.clone().ok_or("the subject `alice` is no party")?;
+        let workload = Subject { kind: SubjectKind::Workload, owner, party: None, administrator: false };
         let administrator = estate.subjects.iter().find(|(_, subject)| subject.administrator);
         let administrator = administrator.ok_or("there is no administrator")?.0.clone();
-        estate.subjects.extend(names.iter().map(|name| (name.clone(), pattern.clone())));
+        estate.subjects.extend(names.iter().map(|name| (name.clone(), workload.clone())));
         (estate, administrator)
     };
     let apply = Command::ApplyEstate { wanted: Box::new(estate) };

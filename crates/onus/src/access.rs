@@ -170,13 +170,14 @@ pub fn resource(home: &Home, command: &ResourceCommand) -> Outcome {
         let roles = items(resource, "roles");
         let cell = |name: &str| text(&resource[name]);
         if roles.is_empty() {
-            rows.push(vec![cell("resource"), cell("service"), "-".into(), "-".into(), "-".into(), "-".into()]);
+            rows.push(vec![cell("resource"), cell("service"), cell("owner"), "-".into(), "-".into(), "-".into(), "-".into()]);
         }
         for role in roles {
             let granted = if role["granted_until"].is_null() { "-".into() } else { ahead(&role["granted_until"]) };
             rows.push(vec![
                 cell("resource"),
                 cell("service"),
+                cell("owner"),
                 text(&role["role"]),
                 span(&role["max_for"]),
                 text(&role["approvers"]),
@@ -184,7 +185,8 @@ pub fn resource(home: &Home, command: &ResourceCommand) -> Outcome {
             ]);
         }
     }
-    table(&["RESOURCE", "SERVICE", "ROLE", "AT MOST", "APPROVERS", "GRANTED FOR"], &rows, "no resource is declared");
+    let head = ["RESOURCE", "SERVICE", "OWNER", "ROLE", "AT MOST", "APPROVERS", "GRANTED FOR"];
+    table(&head, &rows, "no resource is declared");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -213,10 +215,11 @@ pub fn request(home: &Home, args: &RequestArgs) -> Outcome {
             return Ok(json(&answer));
         }
         println!("{id}");
-        eprintln!("waits for {} of: {}", text(&answer["approvals"]), text(&answer["approvers"]));
+        eprintln!("{}", waits(&answer));
+        eprintln!("they type: onus approve {id}");
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("{id} waits for {} of: {}", text(&answer["approvals"]), text(&answer["approvers"]));
+    eprintln!("{id} {}", waits(&answer));
     loop {
         answer = client.get(&format!("/v1/request/{}", segment(&id)))?;
         match answer["state"].as_str() {
@@ -224,7 +227,7 @@ pub fn request(home: &Home, args: &RequestArgs) -> Outcome {
             Some("granted") if args.json => return Ok(json(&answer)),
             Some("granted") => {
                 let grant = &answer["grant"];
-                println!("{} for {}", text(&grant["id"]), ahead(&grant["deadline"]));
+                println!("granted: {} for {}", text(&grant["id"]), ahead(&grant["deadline"]));
                 eprintln!("next: onus connect {resource}");
                 return Ok(ExitCode::SUCCESS);
             }
@@ -234,6 +237,11 @@ pub fn request(home: &Home, args: &RequestArgs) -> Outcome {
             }
         }
     }
+}
+
+fn waits(answer: &Value) -> String {
+    let approvals = if answer["approvals"] == 1 { "an approval".into() } else { format!("{} approvals", text(&answer["approvals"])) };
+    format!("waits for {approvals} by any of: {}", text(&answer["approvers"]))
 }
 
 fn requests(client: &Client, as_json: bool) -> Outcome {
@@ -280,7 +288,7 @@ pub fn approve(home: &Home, args: &ApproveArgs) -> Outcome {
     match events(&answer).find(|event| event["event"] == "grant_issued") {
         Some(event) => {
             let grant = &event["grant"];
-            println!("{} for {}", text(&grant["id"]), ahead(&grant["deadline"]));
+            println!("granted: {} for {}", text(&grant["id"]), ahead(&grant["deadline"]));
         }
         None => println!("approved; it needs another person's approval besides"),
     }

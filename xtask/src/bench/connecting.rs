@@ -24,13 +24,13 @@ pub fn measure(field: &mut Field) -> Result<Vec<Section>, Failure> {
         let shown = |text: String| if *way == Way::Direct { "–".to_owned() } else { text };
         rows.push(vec![
             way.name().to_owned(),
-            format!("{:.0}", run.transactions as f64 / long.parse::<f64>().unwrap_or(f64::NAN)),
+            format!("{:.0}", run.tps),
             shown(format!("{:.2}", run.cpu_us() / 1000.0)),
             shown(ratio(run.cpu_us(), bouncer)),
             format!("{:.2}", server_us / 1000.0),
         ]);
         let one = json!({
-            "connections": run.transactions,
+            "connections_per_s": run.tps,
             "cpu_us_per_connection": run.cpu_us(),
             "server_cpu_us_per_connection": server_us,
         });
@@ -55,7 +55,8 @@ pub fn measure(field: &mut Field) -> Result<Vec<Section>, Failure> {
         name: "connecting",
         title: "Connecting".to_owned(),
         how: format!(
-            "`pgbench -C -S` with 2 clients for {}: every query on a connection of its own. `fsync` is on.",
+            "`pgbench -C -S` with 2 clients in one thread for {}: every query on a connection of its own. \
+             `fsync` is on. A password is proven by SCRAM on both hops through pgbouncer; onus proves a key instead.",
             seconds(Duration::from_secs(long.parse().unwrap_or(0)))
         ),
         columns: vec!["way", "connections/s", "CPU ms each", "of pgbouncer", "server's CPU ms each"],

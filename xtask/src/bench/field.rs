@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use onus_testkit::gateway::{DATABASE, ESTATE};
+use onus_testkit::gateway::{DATABASE, ESTATE, text_field};
 use onus_testkit::proc::{self, Running};
-use onus_testkit::{Options, Rig, RigOptions, run};
+use onus_testkit::{KitError, Options, Rig, RigOptions, run};
 
 use super::bouncer::Bouncer;
 use super::relay;
@@ -105,8 +105,15 @@ impl Field {
             ..RigOptions::default()
         };
         let mut rig = Rig::start(onus, options)?;
-        rig.grant("alice", "reader", "bob")?;
-        rig.grant("alice", "writer", "bob")?;
+        for role in ["reader", "writer"] {
+            let asked = rig.ok(
+                "alice",
+                &["request", "orders-db", "--role", role, "--purpose", "INC-1: a bench", "--for", "2h", "--json"],
+            )?;
+            let request = text_field(&asked, "request")
+                .ok_or(KitError::Unexpected { what: "the answer of onus request", text: asked.clone() })?;
+            rig.ok("bob", &["approve", &request])?;
+        }
         note("pgbench's tables, scale 10");
         let mut init = rig.cluster.installation().command("pgbench");
         init.args(["-i", "-q", "-s", "10"]).envs(rig.cluster.env(DB));

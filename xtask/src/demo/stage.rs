@@ -85,7 +85,7 @@ impl Stage {
         let code = codes.lines().find_map(|line| line.strip_prefix("root-admin "));
         let code = code.ok_or_else(|| Failure::Step("bootstrap-codes.txt has no code for root-admin".to_owned()))?;
         let code = code.trim().to_owned();
-        self.step("onus enroll root-admin --server https://localhost:… --ca-fingerprint sha256:…", |stage| {
+        self.step("onus enroll root-admin --server … --ca-fingerprint …", |stage| {
             stage.enroll("root-admin", &code)
         })?;
         self.step("onus secret set orders-db/admin --user onus_gateway", |stage| {
@@ -121,13 +121,14 @@ impl Stage {
     }
 
     fn start_postgres(&mut self) -> Result<(), Failure> {
-        // Statements in its log would show what the gateway sends, sessions' credentials included.
         let cluster = self.cluster.insert(Cluster::start(Options { fsync: false, ..Options::default() })?);
         let password = secret()?;
         let schema = read(&root().join("examples/acme/orders.sql"))?;
         cluster.psql("postgres", "CREATE DATABASE orders")?;
         // On psql's standard input: arguments can be read by everybody on the machine.
         cluster.psql("orders", &format!("\\set gateway_password '{password}'\n{schema}"))?;
+        // From here on, so that what reached it can be shown, and the password just set is not in its log.
+        cluster.psql("postgres", "ALTER DATABASE orders SET log_statement = 'all'")?;
         write_private(&self.folder.path().join("database-password"), &password)
     }
 
@@ -292,7 +293,6 @@ impl Stage {
 
     /// Stays until the gateway ends or somebody ends the demo.
     pub fn stay(&mut self) -> Result<(), Failure> {
-        self.watcher.speak_up();
         while let Some(serve) = &mut self.serve {
             if let Some(status) = serve.ended() {
                 return Err(Failure::Step(format!("`onus serve` ended by itself ({status})")));
@@ -386,6 +386,11 @@ impl Said {
         if self.has(part) { Err(self.unexpected(&format!("nothing like `{part}`"))) } else { Ok(self) }
     }
 
+    /// How often it printed this.
+    pub fn count(&self, part: &str) -> usize {
+        self.text.matches(part).count()
+    }
+
     /// The first word that begins so: an id.
     pub fn word(&self, beginning: &str) -> Result<String, Failure> {
         let mut words = self.text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_')));
@@ -408,8 +413,8 @@ impl Said {
     }
 }
 
-/// A process that outlives us by a moment: it waits for our end, stops the gateway if it still runs, and removes the
-/// folder. In a group of its own, since what ends us may end our group. (The cluster has one of its own kind.)
+/// A process that outlives us by a moment: it waits for our end, stops the gateway if it still runs, removes the
+/// folder if it is still there, and says so. In a group of its own, since what ends us may end our group. (The cluster has one of its own kind.)
 struct Watcher {
     child: Child,
     lifeline: Option<ChildStdin>,
@@ -419,17 +424,15 @@ impl Watcher {
     fn start(folder: &Path) -> Result<Self, Failure> {
         // A pid may be somebody else's by now; who works in our folder is ours.
         let script = r#"trap '' INT TERM HUP
-pid= loud=
-while read -r word; do
-  case $word in loud) loud=yes ;; *) pid=$word ;; esac
-done
+pid=
+while read -r word; do pid=$word; done
 ours() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$1" ]; }
 there= ; [ -d "$1" ] && there=yes
 ours "$1" && kill -TERM "$pid"
 n=0; while [ $n -lt 40 ] && ours "$1"; do sleep 0.1; n=$((n + 1)); done
 ours "$1" && kill -KILL "$pid"
 rm -rf "$1"
-[ -z "$loud" ] || [ -z "$there" ] || printf '\n    stopped; %s is removed\n' "$1""#;
+[ -z "$there" ] || printf '\n    stopped; %s is removed\n' "$1""#;
         let folder = fs::canonicalize(folder).map_err(|fault| cannot("look at", folder, &fault))?;
         let mut child = Command::new("/bin/sh")
             .args(["-c", script, "onus-demo-watch"])
@@ -443,19 +446,11 @@ rm -rf "$1"
         Ok(Self { child, lifeline })
     }
 
+    /// Which process to stop.
     fn watch(&mut self, pid: u32) {
-        self.tell(&pid.to_string());
-    }
-
-    /// From now on it says what it did.
-    fn speak_up(&mut self) {
-        self.tell("loud");
-    }
-
-    fn tell(&mut self, word: &str) {
         if let Some(lifeline) = &mut self.lifeline {
             // If it is gone there is nobody to tell; the ordinary end still tidies up.
-            let _ = writeln!(lifeline, "{word}");
+            let _ = writeln!(lifeline, "{pid}");
         }
     }
 }
@@ -469,7 +464,10 @@ impl Drop for Watcher {
 
 /// A command line as it could be typed.
 fn typed(program: &str, words: &[&str]) -> String {
-    std::iter::once(program.to_owned()).chain(words.iter().map(|word| shell_word(word))).collect::<Vec<_>>().join(" ")
+    let line: Vec<_> = std::iter::once(program.to_owned()).chain(words.iter().map(|word| shell_word(word))).collect();
+    let line = line.join(" ");
+    // psql's statements under each other, as one would write many of them.
+    if line.len() > 110 { line.replace(" -c ", " \\\n  -c ") } else { line }
 }
 
 fn shell_word(word: &str) -> String {

@@ -5,11 +5,14 @@ use std::io::{self, IsTerminal, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How wide a line of ours is where nothing says how wide the terminal is.
-const USUAL_WIDTH: usize = 100;
+/// How wide a line is where nothing says how wide the terminal is.
+const USUAL_WIDTH: usize = 120;
+
+/// How wide our own words run at most, for comfortable reading.
+const PROSE_WIDTH: usize = 100;
 
 /// Between two chapters, for a person to catch up.
-const BREATH: Duration = Duration::from_millis(800);
+const BREATH: Duration = Duration::from_millis(1500);
 
 /// Who tells the story.
 pub struct Voice {
@@ -55,12 +58,18 @@ impl Voice {
         std::thread::sleep(self.breath);
         self.chapter += 1;
         self.title(&format!("{:>2}  {title}", self.chapter));
-        self.aside(why);
+        self.prose(why);
     }
 
-    /// Something to know, in our own words.
+    /// Something to know between two commands, in our own words.
     pub fn aside(&self, text: &str) {
-        for line in wrapped(text, self.width.min(USUAL_WIDTH).saturating_sub(4)) {
+        self.say("\n");
+        self.prose(text);
+    }
+
+    /// Our own words.
+    pub fn prose(&self, text: &str) {
+        for line in wrapped(text, self.width.min(PROSE_WIDTH).saturating_sub(4)) {
             self.say(&format!("    {}\n", self.painted(Style::Aside, &line)));
         }
     }
@@ -93,7 +102,7 @@ impl Voice {
 
     /// What was just seen to hold.
     pub fn held(&self, text: &str) {
-        for (number, line) in wrapped(text, self.width.min(USUAL_WIDTH).saturating_sub(6)).iter().enumerate() {
+        for (number, line) in wrapped(text, self.width.min(PROSE_WIDTH).saturating_sub(6)).iter().enumerate() {
             let mark = if number == 0 { "✓" } else { " " };
             self.say(&format!("    {} {}\n", self.painted(Style::Good, mark), self.painted(Style::Good, line)));
         }

@@ -309,7 +309,10 @@ impl Verdict {
         let root = report.root.to_base64();
         match self.ok() {
             true => writeln!(out, "the ledger holds: {} entries, root {root}", report.size),
-            false => writeln!(out, "the ledger does NOT hold; it is proven up to entry {} only", report.size),
+            false => {
+                let found = (self.findings.len() + self.others.len()) as u64 + report.omitted;
+                writeln!(out, "the ledger does NOT hold; findings: {found}, among {} signed entries", report.size)
+            }
         }
     }
 }
