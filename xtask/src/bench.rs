@@ -14,6 +14,7 @@ mod throughput;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use onus_testkit::pg::Installation;
 use onus_testkit::tools::{self, Tool};
@@ -26,6 +27,9 @@ struct Measure {
     name: &'static str,
     run: fn(&mut Field) -> Result<Vec<Section>, Failure>,
 }
+
+/// What others may use of the machine before a run counts as disturbed.
+const DISTURBED: f64 = 0.1;
 
 /// WHEN ADDING ONE: a module, and a line here. `state` stays last: it makes the ledger big.
 const MEASURES: &[Measure] = &[
@@ -81,12 +85,13 @@ pub fn task(words: &[String]) -> Result<(), Failure> {
         }
     };
     let installation = Installation::find()?;
-    let machine = report::machine(&[
+    let mut machine = report::machine(&[
         ("PostgreSQL", installation.command("postgres")),
         ("pgbouncer", Command::new(bouncer::program())),
         ("onus", Command::new(release.join("onus"))),
         ("rustc", Command::new("rustc")),
     ]);
+    let before = report::busy();
     let mut field = Field::start(&release.join("onus"), &release.join("examples/fill_ledger"), quick)?;
     let mut sections = Vec::new();
     for measure in MEASURES.iter().filter(|measure| only.is_empty() || only.iter().any(|name| name == measure.name)) {
@@ -97,6 +102,15 @@ pub fn task(words: &[String]) -> Result<(), Failure> {
         }
     }
     drop(field);
+    // The server's last writes are ours.
+    std::thread::sleep(Duration::from_secs(3));
+    let after = report::busy();
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    machine.push(("busy with other things", format!("{} before, {} after", percent(before), percent(after))));
+    if before.max(after) > DISTURBED {
+        println!("\n! other programs used {} of the machine before and {} after:", percent(before), percent(after));
+        println!("! these numbers are disturbed; take them again when it is quiet");
+    }
     let mode = if quick { "quick" } else { "full" };
     let json = field::target().join("bench.json");
     report::write_json(&json, &machine, mode, &sections)?;

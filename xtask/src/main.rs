@@ -30,7 +30,12 @@ const TASKS: &[Task] = &[
         run: demo::task,
     },
     Task { name: "test", arguments: "[-- FILTER…]", about: "set up, then run all tests", run: test::task },
-    Task { name: "bench", arguments: "[--quick] [--only NAME] [--built DIR]", about: "measure, beside others", run: bench::task },
+    Task {
+        name: "bench",
+        arguments: "[--quick] [--only NAME] [--built DIR]",
+        about: "measure, beside others",
+        run: bench::task,
+    },
     Task { name: "ci", arguments: "", about: "format, lints, tests: what a change must pass", run: ci::task },
     Task {
         name: "fuzz",

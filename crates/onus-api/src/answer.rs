@@ -83,6 +83,7 @@ impl From<&Refusal> for Problem {
             | R::SelfApproval { .. }
             | R::NotAnApprover { .. }
             | R::SelfConfirmation { .. }
+            | R::NotIndependent { .. }
             | R::NotAConfirmer { .. }
             | R::NotAllowed { .. }
             | R::NoGrant { .. }

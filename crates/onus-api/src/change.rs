@@ -65,7 +65,7 @@ pub(crate) async fn apply_estate(
 fn change(step: &Difference) -> Value {
     let (what, declared) = match step {
         Difference::Add(declared) => ("add", declared),
-        Difference::Change { to, .. } => ("change", to),
+        Difference::Change { to, .. } => ("change", &**to),
         Difference::Remove(declared) => ("remove", declared),
     };
     let (kind, name) = declared.key();

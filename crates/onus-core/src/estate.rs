@@ -345,7 +345,9 @@ impl Estate {
         for declared in wanted.declared() {
             match before.get(&declared.key()) {
                 None => steps.push(Difference::Add(declared)),
-                Some(old) if *old != declared => steps.push(Difference::Change { from: old.clone(), to: declared }),
+                Some(old) if *old != declared => {
+                    steps.push(Difference::Change { from: Box::new(old.clone()), to: Box::new(declared) })
+                }
                 Some(_) => {}
             }
         }
@@ -487,11 +489,11 @@ impl Estate {
         // Two subjects that are one person could approve for each other.
         let mut persons: BTreeMap<&PartyId, &SubjectId> = BTreeMap::new();
         for (id, subject) in &self.subjects {
-            if let (Some(person), SubjectKind::Human) = (&subject.party, subject.kind) {
-                if let Some(other) = persons.insert(person, id) {
-                    let text = format!("subject `{other}` is party `{person}` already; one person, one human subject");
-                    problem("subject", id.to_string(), "party", Some(person.to_string()), text);
-                }
+            if let (Some(person), SubjectKind::Human) = (&subject.party, subject.kind)
+                && let Some(other) = persons.insert(person, id)
+            {
+                let text = format!("subject `{other}` is party `{person}` already; one person, one human subject");
+                problem("subject", id.to_string(), "party", Some(person.to_string()), text);
             }
         }
         found
@@ -506,9 +508,9 @@ pub enum Difference {
     /// In force in another form.
     Change {
         /// As it is.
-        from: Declared,
+        from: Box<Declared>,
         /// As it is to be.
-        to: Declared,
+        to: Box<Declared>,
     },
     /// In force and no longer wanted.
     Remove(Declared),

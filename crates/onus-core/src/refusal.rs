@@ -63,6 +63,10 @@ pub enum Refusal {
     HoldOver(HoldId),
     #[error("nobody confirms their own operation; it needs one of: {by}")]
     SelfConfirmation { by: String },
+    #[error(
+        "`{asker}` gave out the code with which `{answerer}` enrolled, so `{answerer}` cannot answer for `{asker}`; somebody else must, or `{answerer}` enrols anew on another's invitation"
+    )]
+    NotIndependent { answerer: SubjectId, asker: SubjectId },
     #[error("`{subject}` may not answer hold `{hold}`; it needs one of: {by}")]
     NotAConfirmer { subject: SubjectId, hold: HoldId, by: String },
     #[error("`{subject}` may not {what}; {who} may")]

@@ -5,7 +5,7 @@
 //! the ledger. Sorted maps throughout, so that the same prefix gives the same bytes ([`State::snapshot`]).
 
 use crate::estate::{Declared, Estate};
-use crate::event::{Entry, Event, Grant, Hold, Request, Session};
+use crate::event::{Actor, Entry, Event, Grant, Hold, Request, Session};
 use crate::ids::{CredentialId, GrantId, HoldId, PartyId, PolicyId, RequestId, ResourceId, SessionId, SubjectId};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub struct Standing {
     /// SHA-256 of its enrolled public keys, hex.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub keys: BTreeSet<String>,
+    /// Subjects on whose invitation those keys were enrolled.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub invited_by: BTreeSet<SubjectId>,
     /// The risk band, 0 to 4.
     #[serde(default)]
     pub risk: u8,
@@ -111,12 +114,17 @@ impl State {
                 });
             }
             Event::KeyEnrolled { subject, key } => {
-                self.standing.entry(subject.clone()).or_default().keys.insert(key.clone());
+                let standing = self.standing.entry(subject.clone()).or_default();
+                standing.keys.insert(key.clone());
+                if let Actor::Subject(inviter) = &entry.by {
+                    standing.invited_by.insert(inviter.clone());
+                }
             }
             Event::SubjectDisabled { subject, reason } => {
                 let standing = self.standing.entry(subject.clone()).or_default();
                 standing.disabled = Some(reason.clone());
                 standing.keys.clear();
+                standing.invited_by.clear();
             }
             Event::SubjectEnabled { subject, .. } => {
                 self.standing.entry(subject.clone()).or_default().disabled = None;
@@ -194,6 +202,18 @@ impl State {
     pub fn in_good_standing(&self, subject: &SubjectId) -> bool {
         self.estate.subjects.contains_key(subject)
             && self.standing.get(subject).is_none_or(|standing| standing.disabled.is_none())
+    }
+
+    /// Whether a key of `answerer` was enrolled on the invitation of `asker` or of the same person: who holds another's
+    /// enrolment code may hold the other's key, and must not answer their own requests with it (invariant 6).
+    pub fn vouched_for(&self, answerer: &SubjectId, asker: &SubjectId) -> bool {
+        let person = self.party_of(asker);
+        self.standing.get(answerer).is_some_and(|standing| {
+            standing
+                .invited_by
+                .iter()
+                .any(|inviter| inviter == asker || (person.is_some() && self.party_of(inviter) == person))
+        })
     }
 
     /// The party that a subject is.

@@ -197,6 +197,19 @@ fn nobody_approves_their_own_not_even_through_a_team_or_a_workload_of_theirs() {
 }
 
 #[test]
+fn whoever_gave_out_a_code_is_not_approved_by_the_key_that_came_of_it() {
+    let mut world = World::new();
+    // Root keeps the code meant for Bob, and enrols a key of its own as Bob.
+    world.must(Command::EnrollKey { subject: id("bob"), key: "roots-own".into() }, &subject("root"));
+    world.request("root").expect("in order");
+    assert!(matches!(world.approve("bob"), Err(Refusal::NotIndependent { .. })));
+    let mut world = World::new();
+    world.must(Command::EnrollKey { subject: id("bob"), key: "bobs".into() }, &subject("root"));
+    world.request("alice").expect("in order");
+    world.approve("bob").expect("for anybody else Bob is Bob");
+}
+
+#[test]
 fn two_human_subjects_of_one_person_are_not_an_estate() {
     let mut double = estate();
     double.subjects.insert(id("alice-admin"), human("dana", Some("alice"), false));

@@ -190,7 +190,7 @@ impl Control {
         let (orders, inbox) = std_mpsc::channel();
         let control = Self { orders, shared: Arc::clone(&shared) };
         let snapshot_at = state.as_of;
-        let mut keeper = Keeper { store, key, state, tree, shared, unavailable: None, snapshot_at };
+        let mut keeper = Keeper { store, key, state, tree, shared, unavailable: None, unwritable: false, snapshot_at };
         let thread = std::thread::Builder::new()
             .name("onus-control".into())
             .spawn(move || keeper.run(&inbox))
@@ -262,6 +262,9 @@ struct Keeper {
     shared: Arc<Shared>,
     /// Why the ledger can't be used at the moment.
     unavailable: Option<String>,
+    /// Whether the last append failed: what can be read and not written is no ledger to act under, so the lease is
+    /// not renewed until something could be written again.
+    unwritable: bool,
     snapshot_at: u64,
 }
 
@@ -302,6 +305,16 @@ impl Keeper {
         }
         let expected = self.state.as_of;
         match self.store.size() {
+            Ok(size) if size == expected && self.unwritable => {
+                // A snapshot proves nothing and loses nothing: a good thing to try writing with.
+                match self.store.put_snapshot(expected, &self.state.snapshot()) {
+                    Ok(()) => {
+                        self.unwritable = false;
+                        self.renew();
+                    }
+                    Err(fault) => tracing::warn!(%fault, "the ledger still cannot be written"),
+                }
+            }
             Ok(size) if size == expected => self.renew(),
             Ok(_) => self.recover(),
             Err(fault) => self.lose(&fault),
@@ -309,6 +322,9 @@ impl Keeper {
     }
 
     fn renew(&self) {
+        if self.unwritable {
+            return;
+        }
         self.shared.lease_until.store(now().plus(LEASE).0, Ordering::Relaxed);
     }
 
@@ -375,6 +391,7 @@ impl Keeper {
         }
         if let Some(what) = &self.unavailable {
             for order in batch {
+                self.kill_unrecorded(&order);
                 let _ = order.answer.send(Err(ControlError::Unavailable(what.clone())));
             }
             return;
@@ -382,7 +399,6 @@ impl Keeper {
         let mut entries: Vec<Stored> = Vec::new();
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut touched = BTreeSet::new();
-        let mut kills: Vec<(BTreeSet<SessionId>, EndReason, Ordered)> = Vec::new();
         let mut answers = Vec::new();
         let before = self.tree.size();
         let mut fresh: Vec<Entry> = Vec::new();
@@ -408,10 +424,9 @@ impl Keeper {
                             let leaf = leaf_hash(&bytes);
                             let position = self.tree.append_hash(leaf);
                             entries.push(Stored { bytes, leaf_hash: leaf.0 });
-                            if let Event::KillOrdered { reason, .. } = &entry.event {
-                                let sessions = touched_by(&self.state, &entry.event).into_iter().collect();
-                                let killed = EndReason::Killed { by: entry.by.to_string(), reason: reason.clone() };
-                                kills.push((sessions, killed, Ordered { at, since }));
+                            if let Event::KillOrdered { .. } = &entry.event {
+                                // Before it is durable: ending a session needs no ledger, and no disk may delay it.
+                                self.end_killed(&entry, Ordered { at, since });
                             } else {
                                 touched.extend(touched_by(&self.state, &entry.event));
                             }
@@ -428,6 +443,7 @@ impl Keeper {
         }
         if !entries.is_empty() {
             if let Err(error) = self.append(before, &entries) {
+                self.unwritable |= matches!(error, AppendError::Fault(_));
                 self.lose(&error);
                 self.recover();
                 let what = self.unavailable.clone().unwrap_or_else(|| error.to_string());
@@ -436,6 +452,9 @@ impl Keeper {
                 }
                 return;
             }
+        }
+        if !entries.is_empty() {
+            self.unwritable = false;
         }
         // COMMIT POINT: the events are durable; from here on they have happened, and sessions hear of them before
         // whoever gave the command does.
@@ -449,14 +468,6 @@ impl Keeper {
             let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
             fresh.iter().for_each(|entry| state.apply(entry));
         }
-        for (sessions, reason, ordered) in kills {
-            let live = self.shared.registry.live();
-            for session in &sessions {
-                if let Some(live) = live.get(session) {
-                    let _ = live.mailbox.send(ToSession::End(reason.clone(), Some(ordered)));
-                }
-            }
-        }
         self.judge_again(touched, None);
         for (session, message) in answers {
             self.shared.registry.tell(&session, message);
@@ -467,6 +478,32 @@ impl Keeper {
         self.renew();
         if self.state.as_of >= self.snapshot_at + SNAPSHOT_EVERY {
             self.write_snapshot();
+        }
+    }
+
+    /// Ends the sessions that a kill is aimed at.
+    fn end_killed(&self, entry: &Entry, ordered: Ordered) {
+        let Event::KillOrdered { reason, .. } = &entry.event else { return };
+        let killed = EndReason::Killed { by: entry.by.to_string(), reason: reason.clone() };
+        let live = self.shared.registry.live();
+        for session in touched_by(&self.state, &entry.event) {
+            if let Some(live) = live.get(&session) {
+                let _ = live.mailbox.send(ToSession::End(killed.clone(), Some(ordered)));
+            }
+        }
+    }
+
+    /// While the ledger is away nothing can be recorded, and whoever may end a session still can: the answer says that
+    /// the order was not written down, the sessions end all the same.
+    fn kill_unrecorded(&self, order: &Order) {
+        for command in order.commands.iter().filter(|command| matches!(command, Command::Kill { .. })) {
+            let at = now().max(self.state.last_at);
+            if let Ok(events) = handle(&self.state, command.clone(), &order.by, at) {
+                for event in events {
+                    let entry = Entry { at, by: order.by.clone(), event };
+                    self.end_killed(&entry, Ordered { at, since: order.since });
+                }
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::vault::Vault;
 use onus_authn::ca::CertificateAuthority;
 use onus_authn::seal::Sealer;
 use onus_core::codec;
-use onus_core::command::Command;
+use onus_core::command::{Command, handle};
 use onus_core::event::{Actor, EndReason, Entry};
 use onus_core::ids::SessionId;
 use onus_core::operation::Durability;
@@ -219,11 +219,17 @@ impl Gateway {
         let texts = texts.known_to(&self.shared().state());
         let set = texts.load().map_err(ActivateError::Problems)?;
         let blob = texts.digest();
-        self.reader().put_blob(blob, &texts.to_bytes())?;
         let (digest, policies) = (set.digest().to_owned(), owners(&set));
+        let activate = Command::ActivatePolicy { digest, blob: hex::encode(blob), policies };
+        // Asked beforehand, so that whoever may not activate a set can't fill shelf and store with some.
+        handle(&self.shared().state(), activate.clone(), &by, now()).map_err(ControlError::from)?;
+        self.reader().put_blob(blob, &texts.to_bytes())?;
         // On the shelf first: sessions look it up the moment that the event is in the ledger.
         self.shelf.put(Arc::new(set));
-        Ok(self.give(Command::ActivatePolicy { digest, blob: hex::encode(blob), policies }, by).await?)
+        let activated = self.give(activate, by).await;
+        let in_force = self.shared().state().policy.as_ref().map(|policy| policy.digest.clone());
+        self.shelf.tidy(in_force.as_deref().unwrap_or_default());
+        Ok(activated?)
     }
 
     /// Checks a policy set without putting it in force.

@@ -7,9 +7,9 @@
 use crate::control::now;
 use crate::registry::{Counters, ToSession};
 use onus_core::decision::Effect;
-use onus_core::ids::SessionId;
+use onus_core::ids::{PolicyId, SessionId};
 use onus_core::operation::Durability;
-use onus_journal::{SessionKey, Writer};
+use onus_journal::{Anchor, SessionKey, Writer};
 use onus_pep::{Appended, Journal, Record, RecordNo};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -75,6 +75,7 @@ impl Journals {
         (&*file).write_all(&head)?;
         Ok(FileJournal {
             written: head.len() as u64,
+            recorded: writer.anchor(),
             folder,
             file,
             writer: Some(writer),
@@ -86,6 +87,7 @@ impl Journals {
             failed: None,
             counters,
             effects: Vec::new(),
+            terminated_by: Vec::new(),
         })
     }
 
@@ -155,11 +157,16 @@ pub struct FileJournal {
     syncer: mpsc::Sender<SyncJob>,
     mailbox: UnboundedSender<ToSession>,
     floor: Durability,
+    /// Bytes of whole records in the segment.
     written: u64,
+    /// The last record that was handed over: what is sealed after it may never reach the file.
+    recorded: Anchor,
     failed: Option<String>,
     counters: Arc<Counters>,
     /// The effect of each definition, by its number from 1.
     effects: Vec<Effect>,
+    /// The policies that said terminate.
+    terminated_by: Vec<PolicyId>,
 }
 
 impl FileJournal {
@@ -173,6 +180,11 @@ impl FileJournal {
         self.failed.get_or_insert(what);
     }
 
+    /// The policies that ended the session, if policies did.
+    pub fn terminated_by(&self) -> Vec<PolicyId> {
+        self.terminated_by.clone()
+    }
+
     /// Whether something is not yet handed over.
     pub fn is_behind(&self) -> bool {
         !self.buffer.is_empty()
@@ -180,8 +192,11 @@ impl FileJournal {
 
     /// Hands over what is buffered.
     pub fn flush(&mut self) {
-        if let Err(error) = self.hand_over() {
-            self.fail(error.to_string());
+        // After a failure nothing more is written: a record behind a torn one would damage the journal.
+        if self.failed.is_none() {
+            if let Err(error) = self.hand_over() {
+                self.fail(error.to_string());
+            }
         }
         if self.buffer.capacity() > KEPT_BUFFER {
             self.buffer = Vec::new();
@@ -191,12 +206,9 @@ impl FileJournal {
         }
     }
 
-    /// Number of records and the chain's head, for an anchor.
+    /// Number of records handed over and the chain's head after them, for an anchor.
     pub fn anchor(&self) -> (u64, String) {
-        self.writer.as_ref().map_or((0, String::new()), |writer| {
-            let anchor = writer.anchor();
-            (anchor.seq, anchor.head.to_string())
-        })
+        (self.recorded.seq, self.recorded.head.to_string())
     }
 
     /// Hands over and syncs everything; for the end of a session.
@@ -212,9 +224,17 @@ impl FileJournal {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        (&*self.file).write_all(&self.buffer)?;
+        if let Err(error) = (&*self.file).write_all(&self.buffer) {
+            self.buffer.clear();
+            // Part of it may be there. Should this fail too, verifying shows a torn end, as after a crash.
+            let _ = self.file.set_len(self.written);
+            return Err(error);
+        }
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        if let Some(writer) = &self.writer {
+            self.recorded = writer.anchor();
+        }
         if self.written >= SEGMENT_BYTES {
             self.rotate()?;
         }
@@ -253,7 +273,12 @@ impl FileJournal {
     /// Keeps the counters that people see, from what is recorded: so that the two can't differ.
     fn count(&mut self, record: &Record<'_>) {
         match record {
-            Record::Def { decision, .. } => self.effects.push(decision.effect),
+            Record::Def { decision, .. } => {
+                self.effects.push(decision.effect);
+                if decision.effect == Effect::Terminate {
+                    self.terminated_by = decision.determining.iter().map(|d| d.policy.clone()).collect();
+                }
+            }
             Record::Op { def, .. } => match self.effects.get((*def as usize).wrapping_sub(1)) {
                 Some(Effect::Permit) => Counters::add(&self.counters.permitted, 1),
                 Some(Effect::Deny | Effect::Terminate) => Counters::add(&self.counters.refused, 1),

@@ -24,7 +24,7 @@ use onus_issue::{Issued, Issuer, Order, RoleName};
 use onus_pep::{Limits, Machine};
 use onus_pg::PgProtocol;
 use onus_pg::classifier::SqlClassifier;
-use onus_pg::classify::Environment;
+use onus_pg::classify::{Catalogue, Environment};
 use onus_pg::message::{self, Diagnostic, Severity};
 use onus_pg::proxy::Options;
 use onus_pg::startup::{First, Parsed, Startup, first};
@@ -209,7 +209,7 @@ impl Gateway {
                 }
             }
         };
-        // Whatever was stuffed behind the request is read as TLS and fails as such (CVE-2021-23222).
+        // Whatever was stuffed behind the request is read as TLS and fails as such (CVE-2021-23214).
         let mut client = acceptor.accept(socket).await.ok()?;
         let verified = {
             let (_, connection) = client.get_ref();
@@ -235,6 +235,8 @@ impl Gateway {
             Ok(First::Cancel { pid, key }) => {
                 let subject = SubjectId::parse(verified.subject().as_str()).ok();
                 self.cancel(pid, &key, peer.ip(), subject).await;
+                // libpq waits for TLS to be closed, and takes a connection that just ends for a failed cancel.
+                let _ = client.shutdown().await;
                 None
             }
             Ok(_) => None,
@@ -509,7 +511,7 @@ impl Gateway {
         let session = begun.session.id.clone();
         let (pid, key) = self.give_cancel_key(startup, peer, subject, &target, &logged_in);
         let welcome = welcome(&logged_in, pid, &key);
-        let ended = match self.task(&begun, &target, upstream, &logged_in, classifier, mailbox, pid) {
+        let ended = match self.task(&begun, &target, upstream, &logged_in, classifier, mailbox) {
             Ok(make) => match client.write_all(&welcome).await {
                 Ok(()) => Ok(session::run(make(client)).await),
                 Err(_) => Err((EndReason::ClientClosed, None)),
@@ -546,7 +548,6 @@ impl Gateway {
         logged_in: &LoggedIn,
         classifier: SqlClassifier,
         mailbox: mpsc::UnboundedReceiver<ToSession>,
-        pid: i32,
     ) -> Result<
         impl FnOnce(TlsStream<TcpStream>) -> Parts<PgProtocol<SqlClassifier>, TlsStream<TcpStream>, Upstream, PgStop>,
         EndReason,
@@ -577,7 +578,7 @@ impl Gateway {
             cancelled: Arc::new(OnceLock::new()),
         };
         let (shelf, control, gateway) = (Arc::clone(&self.shelf), self.control.clone(), self.settings.name.clone());
-        let _ = pid;
+        let renew = renewal(begun.admin.clone(), target.clone(), begun.session.database.clone());
         Ok(move |client| Parts {
             id,
             machine,
@@ -591,6 +592,7 @@ impl Gateway {
             counters,
             gateway,
             stop,
+            renew,
         })
     }
 
@@ -617,6 +619,34 @@ impl Gateway {
         self.cancel_keys.keys().insert(pid, known);
         (pid, key)
     }
+}
+
+/// Gives a session's classifier a newer catalogue when there is one. The reading goes on beside the session: it takes
+/// what the last look brought, and sets the next one off.
+fn renewal(
+    admin: Option<Arc<Admin>>,
+    target: Target,
+    database: String,
+) -> Box<dyn FnMut(&mut PgProtocol<SqlClassifier>) + Send> {
+    let newest: Arc<Mutex<Option<Arc<Catalogue>>>> = Arc::default();
+    let mut known: Option<Arc<Catalogue>> = None;
+    Box::new(move |protocol| {
+        let Some(admin) = admin.clone() else { return };
+        let found = newest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(found) = found {
+            if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &found)) {
+                protocol.classifier_mut().environment_mut().renew(Arc::clone(&found));
+                known = Some(found);
+            }
+        }
+        let (target, database, newest) = (target.clone(), database.clone(), Arc::clone(&newest));
+        tokio::spawn(async move {
+            match admin.catalogue(&target, &database).await {
+                Ok(catalogue) => *newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(catalogue),
+                Err(error) => tracing::warn!(%error, "a catalogue could not be read again"),
+            }
+        });
+    })
 }
 
 /// A session that is in the ledger and must be ended there, whatever happens.

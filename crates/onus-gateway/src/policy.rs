@@ -8,7 +8,7 @@ use onus_policy::PolicySet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A policy set's files as they were given, with the names that they were validated against: the blob that an
 /// activation points to. All that is needed to load exactly this set again, whoever left since.
@@ -62,21 +62,23 @@ pub fn owners(set: &PolicySet) -> BTreeMap<PolicyId, PartyId> {
 #[derive(Default)]
 pub struct Shelf(Mutex<BTreeMap<String, Arc<PolicySet>>>);
 
-/// Sets kept besides the one in force: sessions move to the new one within milliseconds.
-const KEPT: usize = 8;
-
 impl Shelf {
     /// Puts a set on the shelf.
     pub fn put(&self, set: Arc<PolicySet>) {
-        let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if sets.len() >= KEPT {
-            sets.pop_first();
-        }
-        sets.insert(set.digest().to_owned(), set);
+        self.sets().insert(set.digest().to_owned(), set);
+    }
+
+    /// Keeps the set in force and those that sessions still hold, and no other.
+    pub fn tidy(&self, in_force: &str) {
+        self.sets().retain(|digest, set| digest == in_force || Arc::strong_count(set) > 1);
     }
 
     /// The set with this digest.
     pub fn by_digest(&self, digest: &str) -> Option<Arc<PolicySet>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        self.sets().get(digest).cloned()
+    }
+
+    fn sets(&self) -> MutexGuard<'_, BTreeMap<String, Arc<PolicySet>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -95,6 +95,8 @@ pub struct Parts<P: Protocol, C, U, S> {
     pub gateway: String,
     /// How to stop what runs upstream.
     pub stop: S,
+    /// Asked now and then: gives the protocol what became known of the other side meanwhile.
+    pub renew: Box<dyn FnMut(&mut P) + Send>,
 }
 
 /// How a session ended.
@@ -490,6 +492,7 @@ where
         self.armed = asked + LOOK_AROUND;
         self.sleep.as_mut().reset(self.armed.into());
         self.parts.journal.flush();
+        (self.parts.renew)(self.parts.machine.protocol_mut());
         self.anchor();
         self.step(Input::Tick);
         true
@@ -546,6 +549,7 @@ where
             self.parts.control.shared().registry.waiting().remove(id);
         }
         let failed = self.parts.journal.failed().map(str::to_owned);
+        let terminated_by = self.parts.journal.terminated_by();
         let anchor = match tokio::task::spawn_blocking(move || self.parts.journal.close()).await {
             Ok(anchor) => anchor,
             Err(error) => {
@@ -563,7 +567,7 @@ where
             bytes_in: load(&counters.bytes_in),
         };
         Ended {
-            reason: reason(end, self.told, failed),
+            reason: reason(end, self.told, failed, terminated_by),
             totals,
             anchor,
             ordered: self.ordered,
@@ -578,12 +582,17 @@ where
 const ANCHOR_EVERY: Duration = Duration::from_secs(60);
 
 /// The reason for the ledger: what was told from outside where the end came from there, else the machine's.
-fn reason(end: End, told: Option<EndReason>, failed: Option<String>) -> EndReason {
+fn reason(
+    end: End,
+    told: Option<EndReason>,
+    failed: Option<String>,
+    terminated_by: Vec<onus_core::ids::PolicyId>,
+) -> EndReason {
     match end.cause {
         EndCause::Killed => told.unwrap_or(EndReason::Fault { what: end.reason }),
         EndCause::LeaseLapsed => EndReason::LeaseLost,
         EndCause::DeadlinePassed => EndReason::GrantExpired,
-        EndCause::Terminated => EndReason::PolicyTerminated { policies: Vec::new() },
+        EndCause::Terminated => EndReason::PolicyTerminated { policies: terminated_by },
         EndCause::JournalFailed => EndReason::RecordingFailed { what: failed.unwrap_or(end.reason) },
         EndCause::ClientLeft => EndReason::ClientClosed,
         EndCause::UpstreamClosed => EndReason::UpstreamClosed,

@@ -33,8 +33,18 @@ const CATALOGUE_FRESH: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of a PostgreSQL resource. When adding one, add it to `docs/estate.md`.
-const SETTINGS: [&str; 9] =
-    ["address", "database", "databases", "tls", "tls_ca", "credential", "admin", "search_path", "known_functions"];
+const SETTINGS: [&str; 10] = [
+    "address",
+    "database",
+    "databases",
+    "tls",
+    "tls_ca",
+    "credential",
+    "admin",
+    "search_path",
+    "known_functions",
+    "durability",
+];
 
 /// Why a resource can't be reached.
 #[derive(Debug, thiserror::Error)]
@@ -410,14 +420,14 @@ impl Admin {
         let catalogue = Catalogue::from_rows(&answers)
             .and_then(|catalogue| catalogue.declare(known))
             .map_err(|error| broken(error.to_string()))?;
-        let catalogue = Arc::new(catalogue);
-        lock().insert(database.to_owned(), (Instant::now(), Arc::clone(&catalogue)));
+        let mut kept = lock();
+        // One that says the same stays the same value, so that sessions need not look anything up again.
+        let catalogue = match kept.get(database) {
+            Some((_, before)) if **before == catalogue => Arc::clone(before),
+            _ => Arc::new(catalogue),
+        };
+        kept.insert(database.to_owned(), (Instant::now(), Arc::clone(&catalogue)));
         Ok(catalogue)
-    }
-
-    /// Forgets what the databases hold; after a definition changed through the gateway.
-    pub fn forget_catalogues(&self) {
-        self.catalogues.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

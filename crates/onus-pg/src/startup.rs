@@ -70,7 +70,7 @@ pub enum First {
     More,
     /// A TLS ClientHello (direct TLS): consume nothing, hand the stream to TLS, and demand ALPN `postgresql`.
     DirectTls,
-    /// SSLRequest: answer `S` or `N`. Bytes beyond it are an attack (CVE-2021-23222): see [`Parsed::leftover`].
+    /// SSLRequest: answer `S` or `N`. Bytes beyond it are an attack (CVE-2021-23214): see [`Parsed::leftover`].
     Ssl,
     /// GSSENCRequest: answer `N`.
     GssEnc,

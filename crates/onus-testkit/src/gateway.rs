@@ -364,7 +364,7 @@ impl Drop for Watcher {
 fn spawn(onus: &Path, arguments: &[String], folder: &Path) -> Result<Running, KitError> {
     let serve = Running::spawn("onus serve", Command::new(onus).args(arguments).env("ONUS_LOG", "onus=info"))?;
     write(&folder.join("serve.pid"), &serve.pid().to_string())?;
-    serve.wait_for("*ready*", PATIENCE)?;
+    serve.wait_for("ready: postgresql", PATIENCE)?;
     Ok(serve)
 }
 

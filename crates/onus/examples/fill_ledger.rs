@@ -2,8 +2,9 @@
 //!
 //! Usage: `fill_ledger DATA SUBJECTS GRANTS APPROVER`. Every subject is declared, every grant is requested and approved,
 //! by the same control loop and rules as in the gateway, and signed with its key; only network and command line are left
-//! out, and many commands go into one append. The subjects are workloads that the party of `alice` answers for. It asks for the role `reader` on `orders-db`,
-//! and has the approver agree. Deliberately not part of the binary: nobody should find a way to make grants there.
+//! out, and many commands go into one append. The subjects are workloads that the party of `alice` answers for. Each
+//! asks for the role `reader` on `orders-db`, and the approver agrees. What an earlier call made stays. Deliberately not
+//! part of the binary: nobody should find a way to make grants there.
 
 use onus_core::command::Command;
 use onus_core::estate::Subject;
@@ -34,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let names: Vec<SubjectId> =
         (0..subjects).map(|n| SubjectId::parse(&format!("filled-{n:06}"))).collect::<Result<_, _>>()?;
-    let (estate, administrator) = {
+    let (estate, administrator, first) = {
         let state = control.shared().state();
         let mut estate = state.estate.clone();
         let like = SubjectId::parse("alice")?;
@@ -44,12 +45,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let administrator = estate.subjects.iter().find(|(_, subject)| subject.administrator);
         let administrator = administrator.ok_or("there is no administrator")?.0.clone();
         estate.subjects.extend(names.iter().map(|name| (name.clone(), workload.clone())));
-        (estate, administrator)
+        // The ledger only grows, so these numbers were never given before.
+        (estate, administrator, usize::try_from(state.as_of)?)
     };
     let apply = Command::ApplyEstate { wanted: Box::new(estate) };
     runtime.block_on(control.give(vec![apply], Actor::Subject(administrator)))?;
 
-    let numbers: Vec<usize> = (0..grants).collect();
+    let numbers: Vec<usize> = (first..first + grants).collect();
     for numbers in numbers.chunks(BATCH) {
         // One actor an order: so the requests go out together, and are answered as they come.
         let asked = numbers.iter().map(|&number| {

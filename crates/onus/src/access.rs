@@ -170,7 +170,15 @@ pub fn resource(home: &Home, command: &ResourceCommand) -> Outcome {
         let roles = items(resource, "roles");
         let cell = |name: &str| text(&resource[name]);
         if roles.is_empty() {
-            rows.push(vec![cell("resource"), cell("service"), cell("owner"), "-".into(), "-".into(), "-".into(), "-".into()]);
+            rows.push(vec![
+                cell("resource"),
+                cell("service"),
+                cell("owner"),
+                "-".into(),
+                "-".into(),
+                "-".into(),
+                "-".into(),
+            ]);
         }
         for role in roles {
             let granted = if role["granted_until"].is_null() { "-".into() } else { ahead(&role["granted_until"]) };
@@ -240,7 +248,11 @@ pub fn request(home: &Home, args: &RequestArgs) -> Outcome {
 }
 
 fn waits(answer: &Value) -> String {
-    let approvals = if answer["approvals"] == 1 { "an approval".into() } else { format!("{} approvals", text(&answer["approvals"])) };
+    let approvals = if answer["approvals"] == 1 {
+        "an approval".into()
+    } else {
+        format!("{} approvals", text(&answer["approvals"]))
+    };
     format!("waits for {approvals} by any of: {}", text(&answer["approvers"]))
 }
 

@@ -133,6 +133,25 @@ pub fn machine(programs: &[(&'static str, Command)]) -> Vec<(&'static str, Strin
     known
 }
 
+/// The share of the machine's CPU time that was used in the next two seconds. Taken while the bench itself does nothing,
+/// it says how far others disturb it: ratios of a disturbed run mean little.
+pub fn busy() -> f64 {
+    let read = || -> Option<(u64, u64)> {
+        let stat = fs::read_to_string("/proc/stat").ok()?;
+        let fields: Vec<u64> = stat.lines().next()?.split_whitespace().skip(1).flat_map(str::parse).collect();
+        // Idle and waiting for a disk are the fourth and the fifth (proc(5)).
+        Some((fields.iter().take(8).sum(), fields.get(3)? + fields.get(4)?))
+    };
+    let before = read();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    match before.zip(read()) {
+        Some(((all, idle), (all_after, idle_after))) if all_after > all => {
+            1.0 - idle_after.saturating_sub(idle) as f64 / (all_after - all) as f64
+        }
+        _ => f64::NAN,
+    }
+}
+
 /// The middle one.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

@@ -43,7 +43,8 @@ pub(crate) fn apply_estate(state: &State, wanted: &Estate, by: &Actor) -> Result
     Ok(steps
         .into_iter()
         .map(|step| match step {
-            Difference::Add(declared) | Difference::Change { to: declared, .. } => Event::EstateDeclared { declared },
+            Difference::Add(declared) => Event::EstateDeclared { declared },
+            Difference::Change { to, .. } => Event::EstateDeclared { declared: *to },
             Difference::Remove(declared) => Event::EstateWithdrawn { declared },
         })
         .collect())

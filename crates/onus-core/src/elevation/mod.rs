@@ -133,6 +133,9 @@ pub(crate) fn approve(
     if same_person {
         return Err(Refusal::SelfApproval { approvers });
     }
+    if state.vouched_for(&approver, &request.subject) {
+        return Err(Refusal::NotIndependent { answerer: approver, asker: request.subject.clone() });
+    }
     let Some(party) = party.filter(|party| estate.is_named(party, &role.approvers)) else {
         return Err(Refusal::NotAnApprover { subject: approver, request: id.clone(), approvers });
     };

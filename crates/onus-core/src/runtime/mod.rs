@@ -105,6 +105,9 @@ pub(crate) fn note_credential(
 ) -> Result<Vec<Event>, Refusal> {
     let live = state.sessions.get(&session).ok_or_else(|| Refusal::UnknownSession(session.clone()))?;
     let resource = live.resource.clone();
+    // Whoever makes it gives it the grant's deadline, if that comes first.
+    let deadline = state.grants.get(&live.grant).map(|grant| grant.deadline);
+    let expires = deadline.map_or(expires, |deadline| expires.min(deadline));
     Ok(vec![Event::CredentialIssued { credential, session, resource, issuer, name, expires }])
 }
 
@@ -132,6 +135,9 @@ fn may_answer<'a>(state: &'a State, id: &HoldId, by: &Actor) -> Result<(&'a Hold
         });
     if same_person {
         return Err(Refusal::SelfConfirmation { by: names });
+    }
+    if state.vouched_for(subject, &hold.subject) {
+        return Err(Refusal::NotIndependent { answerer: subject.clone(), asker: hold.subject.clone() });
     }
     if !party.is_some_and(|party| state.estate.is_named(party, &hold.by)) {
         return Err(Refusal::NotAConfirmer { subject: subject.clone(), hold: id.clone(), by: names });

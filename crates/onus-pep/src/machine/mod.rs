@@ -325,6 +325,11 @@ impl<P: Protocol> Machine<P> {
         &self.protocol
     }
 
+    /// The protocol, to be given what the shell learned of the other side. Nothing in it can release a frame.
+    pub fn protocol_mut(&mut self) -> &mut P {
+        &mut self.protocol
+    }
+
     /// The moment at which [`Input::Tick`] is due at the latest: the first hold's end, the deadline or the lease's.
     pub fn tick_by(&self, lease_until: Timestamp) -> Timestamp {
         let first = self.view.deadline.min(lease_until);

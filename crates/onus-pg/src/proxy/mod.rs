@@ -615,7 +615,9 @@ impl<C: Classify> Protocol for PgProtocol<C> {
     }
 
     fn fatal(&self, cause: EndCause, code: Option<&str>, text: &str) -> Option<Bytes> {
-        self.replies.between_messages().then(|| refusal::fatal(cause, code, text))
+        // Drivers report the last error that they hear: the server's own must stay that.
+        let said = cause == EndCause::UpstreamClosed && self.replies.last_word;
+        (self.replies.between_messages() && !said).then(|| refusal::fatal(cause, code, text))
     }
 
     fn digest(&self, frame: &Frame<Kind>, view: &View) -> Digest {

@@ -107,6 +107,8 @@ pub(super) struct Replies {
     owed: Vec<Bytes>,
     late: Vec<Done>,
     pub(super) status: u8,
+    /// The server has said why it closes the connection.
+    pub(super) last_word: bool,
 }
 
 /// What becomes of a server message.
@@ -127,6 +129,7 @@ impl Replies {
             owed: Vec::new(),
             late: Vec::new(),
             status,
+            last_word: false,
         }
     }
 
@@ -376,6 +379,7 @@ impl<C: Classify> PgProtocol<C> {
     fn failed(&mut self, message: &[u8], micros: u64, out: &mut Vec<Reply>) -> Result<Fate, Violation> {
         let fields = error_fields(message)?;
         let last_word = fields.severity == "FATAL" || fields.severity == "PANIC";
+        self.replies.last_word |= last_word;
         let failure = Failure { code: fields.code, message: fields.message };
         let mut fate = Fate::Pass;
         match self.replies.front() {

@@ -540,6 +540,21 @@ fn the_last_word_is_not_put_into_the_middle_of_a_row() {
     assert_eq!(t.client[..], row[..50]);
 }
 
+#[test]
+fn the_servers_own_last_word_stays_the_last() {
+    let mut t = Bench::new();
+    t.server.say(b'E', b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0");
+    t.answer(usize::MAX);
+    t.step(Input::UpstreamClosed);
+    assert_eq!(t.heard(), "E57P01");
+
+    let mut t = Bench::new();
+    t.server.say(b'E', b"SERROR\0VERROR\0C22012\0Mno last word\0\0");
+    t.answer(usize::MAX);
+    t.step(Input::UpstreamClosed);
+    assert_eq!(t.heard(), "E22012 E08006");
+}
+
 /// Encodes every record, as a shell would, and forgets it.
 struct Bin(Vec<u8>);
 

@@ -66,7 +66,7 @@ pub fn json(before: &Estate, wanted: &Estate) -> Value {
             let (change, declared) = match step {
                 Difference::Add(declared) => ("add", declared),
                 Difference::Remove(declared) => ("remove", declared),
-                Difference::Change { to, .. } => ("change", to),
+                Difference::Change { to, .. } => ("change", &**to),
             };
             let (kind, id) = declared.key();
             let mut told = json!({"change": change, "kind": kind, "id": id});

@@ -34,7 +34,8 @@ fn garbage_before_tls_is_hung_up_on() {
     for pattern in patterns {
         let mut socket = plain(rig);
         socket.write_all(pattern).unwrap();
-        socket.shutdown(Shutdown::Write).unwrap();
+        // It may have hung up already.
+        let _ = socket.shutdown(Shutdown::Write);
         let begun = Instant::now();
         let answer = rest(&mut socket);
         assert!(begun.elapsed() < Duration::from_secs(10), "{pattern:?}");
@@ -226,7 +227,7 @@ fn a_cancel_with_a_wrong_key_cancels_nothing() {
     request(pid, &wrong);
     request(pid, &key[..key.len() - 1]);
     request(pid.wrapping_add(1000), &key);
-    request(i32::MIN, &[]);
+    request(i32::MIN, &[0; 4]);
     let answer = raw.until_ready();
     assert!(answer.iter().any(|message| message.kind == b'D'), "{answer:?}");
     // The right one does.

@@ -134,7 +134,8 @@ fn the_grants_deadline_ends_the_session() {
     let (mut psql, session) = inside(rig, &who);
     psql.say("SELECT pg_sleep(60);");
     ends(rig, &mut psql, &session, "session ended by onus", "grant_expired");
-    assert!(refused(rig, &who, &["SELECT 1"]).contains("onus request orders-db"));
+    let text = refused(rig, &who, &["SELECT 1"]);
+    assert!(text.contains("request"), "says what to do: {text}");
 }
 
 #[test]

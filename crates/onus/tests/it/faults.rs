@@ -7,7 +7,7 @@ use crate::raw::{self, Raw};
 use crate::scene::{
     ONUS, Psql, SOON, ask, ended_session, guest_as, json, live_session, options, refused, role_exists, role_goes, said,
 };
-use onus_testkit::proc::{Running, Signal};
+use onus_testkit::proc::Running;
 use onus_testkit::{Rig, run, wait};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -175,6 +175,7 @@ fn a_full_disk_ends_the_session_before_anything_goes_unrecorded() {
     let records = rig.ok("bob", &["session", "replay", &session, "--json"]).unwrap();
     let recorded = records.lines().filter(|line| line.contains("\"k\":\"op\"")).count();
     assert!(recorded >= ran, "recorded {recorded}, ran {ran}");
+    holds(&rig, &session);
     // No new session without room for its record.
     let text = refused(&rig, &who, &["SELECT 1"]);
     assert!(text.contains("FATAL") && text.contains("record"), "{text}");
@@ -295,7 +296,6 @@ fn a_hung_resource_does_not_keep_a_session_from_being_killed() {
         .cluster
         .psql("postgres", &format!("SELECT pid FROM pg_stat_activity WHERE usename = 'onus_{session}'"))
         .unwrap();
-    let _ = Signal::Stop;
     let pid: u32 = backend.trim().parse().unwrap();
     let stop = |signal: &str| Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
     assert!(stop("-STOP").success());

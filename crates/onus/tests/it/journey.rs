@@ -153,10 +153,10 @@ fn no_evasion_gets_past() {
         &["SELECT 1 WHERE set_config('role', 'app_owner', false) IS NOT NULL"],
         &["SELECT (SELECT set_config('session_authorization', 'app_owner', true))"],
         &["SET ROLE app_owner"],
-        &["RESET ROLE; TRUNCATE orders CASCADE"],
+        &["RESET ROLE; DROP TABLE orders CASCADE"],
         &["SELECT 1; DROP TABLE orders CASCADE"],
         &["SELECT 1; COMMIT; DELETE FROM cards WHERE id > 0; DROP TABLE cards"],
-        &["EXPLAIN ANALYZE TRUNCATE orders CASCADE"],
+        &["EXPLAIN ANALYZE CREATE TABLE planted AS SELECT 1"],
         &["WITH gone AS (DELETE FROM cards RETURNING 1) SELECT cancel_everything() FROM gone"],
         &["CREATE FUNCTION pg_temp.f() RETURNS void LANGUAGE sql AS 'DELETE FROM orders'"],
         &["SELECT * FROM pg_authid"],
@@ -167,7 +167,6 @@ fn no_evasion_gets_past() {
     ];
     for evasion in evasions {
         let text = refused(rig, &who, evasion);
-        // psql's -c runs each string by itself and reports the last one's status, so the last is the refused one.
         assert!(text.contains("refused by onus") || text.contains("42601"), "{evasion:?}: {text}");
     }
     // PREPARE is decided for what it holds, not when it is executed.
@@ -235,12 +234,12 @@ fn a_kill_ends_what_runs_and_leaves_no_role_behind() {
     command.args(["-X", "-v", "VERBOSITY=verbose", "-c", "SELECT pg_sleep(60)"]);
     let mut psql = Running::spawn("psql", &mut command).unwrap();
     let session = live_session(rig, &who);
-    assert!(role_exists(rig, &session));
     wait::until(SOON, "the statement", || {
         let running = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = 'onus_{session}' AND query LIKE '%pg_sleep%' AND state = 'active'");
         (rig.cluster.psql("postgres", &running).unwrap() != "0").then_some(())
     })
     .unwrap();
+    assert!(role_exists(rig, &session));
     let stranger = guest(rig);
     turned_down(rig, &stranger, &["kill", &session, "--session", "--reason", "no business of mine"]);
     let begun = Instant::now();
@@ -266,7 +265,7 @@ fn what_was_done_is_replayed_verified_and_answered_for() {
     let rig = rig();
     let (who, stranger) = (guest_as(rig, "writer"), guest(rig));
     ask(rig, &who, &["UPDATE orders SET status = 'paid' WHERE id = 43", "SELECT id FROM orders WHERE id < 4"]);
-    refused(rig, &who, &["TRUNCATE cards"]);
+    refused(rig, &who, &["DROP TABLE cards"]);
     let sessions = sessions_of(rig, &who, true);
     let session = sessions[0]["session"].as_str().unwrap().to_owned();
     ended_session(rig, &session);
@@ -303,12 +302,12 @@ fn what_was_done_is_replayed_verified_and_answered_for() {
     let second = sessions_of(rig, &who, true)[1]["session"].as_str().unwrap().to_owned();
     ended_session(rig, &second);
     let replay = rig.ok("bob", &["session", "replay", &second]).unwrap();
-    assert!(replay.contains("TRUNCATE cards"), "a refused statement is recorded too: {replay}");
+    assert!(replay.contains("DROP TABLE cards"), "a refused statement is recorded too: {replay}");
 
     // A journal that was touched does not verify.
     let copy = rig.path("touched");
     copy_dir(&rig.data(), &copy);
-    let segment = copy.join("journals").join(&session).join("000001.onusj");
+    let segment = fs::read_dir(copy.join("journals").join(&session)).unwrap().next().unwrap().unwrap().path();
     let mut bytes = fs::read(&segment).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -13,3 +13,4 @@ mod drivers;
 mod ends;
 mod faults;
 mod journey;
+mod regress;

@@ -66,7 +66,7 @@ pub fn options() -> RigOptions {
     RigOptions {
         cluster: Options {
             fsync: false,
-            config: vec!["log_statement = 'all'".into(), "log_min_messages = 'fatal'".into()],
+            config: vec!["log_statement = 'all'".into(), "log_min_messages = 'log'".into()],
             ..Options::default()
         },
         estate: Some(estate),
@@ -111,9 +111,10 @@ pub fn ask(rig: &Rig, who: &str, sql: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Runs statements by psql and demands a failure; everything it wrote.
+/// Runs statements by psql up to the first that fails, and demands that one does; everything it wrote.
 pub fn refused(rig: &Rig, who: &str, sql: &[&str]) -> String {
-    let output = rig.psql(who, None, sql).unwrap();
+    let sql: Vec<&str> = std::iter::once("\\set ON_ERROR_STOP 1").chain(sql.iter().copied()).collect();
+    let output = rig.psql(who, None, &sql).unwrap();
     let text = said(&output);
     assert!(!output.status.success(), "{sql:?} went through: {text}");
     text
