@@ -285,6 +285,13 @@ fn again(record: &Value, views: &BTreeMap<u64, View>, sets: &Sets) -> Result<Eff
     let operations = Vec::<Operation>::deserialize(&record["operations"])
         .map_err(|error| format!("its operations can't be read: {error}"))?;
     let was = Decision::deserialize(&record["decision"]).map_err(|error| format!("it can't be read: {error}"))?;
+    // The protocol itself refused: no policy was asked then, so none is asked now. It can only ever have been a denial.
+    if record["forbidden"].is_string() {
+        return match was.effect {
+            Effect::Deny if was.determining.is_empty() => Ok(Effect::Deny),
+            other => Err(format!("the protocol is said to have refused it, and the decision was {}", other.as_str())),
+        };
+    }
     let set = sets.get(&view.policy_digest).ok_or("its policy set can't be had")?;
     let is = judge(set.as_ref(), view, &operations, Timestamp(number(record, "at")));
     let ids =

@@ -441,17 +441,17 @@ impl Keeper {
             }
             outcomes.push((answer, outcome));
         }
-        if !entries.is_empty() {
-            if let Err(error) = self.append(before, &entries) {
-                self.unwritable |= matches!(error, AppendError::Fault(_));
-                self.lose(&error);
-                self.recover();
-                let what = self.unavailable.clone().unwrap_or_else(|| error.to_string());
-                for (answer, outcome) in outcomes {
-                    let _ = answer.send(outcome.and_then(|_| Err(ControlError::Unavailable(what.clone()))));
-                }
-                return;
+        if !entries.is_empty()
+            && let Err(error) = self.append(before, &entries)
+        {
+            self.unwritable |= matches!(error, AppendError::Fault(_));
+            self.lose(&error);
+            self.recover();
+            let what = self.unavailable.clone().unwrap_or_else(|| error.to_string());
+            for (answer, outcome) in outcomes {
+                let _ = answer.send(outcome.and_then(|_| Err(ControlError::Unavailable(what.clone()))));
             }
+            return;
         }
         if !entries.is_empty() {
             self.unwritable = false;

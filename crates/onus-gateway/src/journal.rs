@@ -193,10 +193,10 @@ impl FileJournal {
     /// Hands over what is buffered.
     pub fn flush(&mut self) {
         // After a failure nothing more is written: a record behind a torn one would damage the journal.
-        if self.failed.is_none() {
-            if let Err(error) = self.hand_over() {
-                self.fail(error.to_string());
-            }
+        if self.failed.is_none()
+            && let Err(error) = self.hand_over()
+        {
+            self.fail(error.to_string());
         }
         if self.buffer.capacity() > KEPT_BUFFER {
             self.buffer = Vec::new();

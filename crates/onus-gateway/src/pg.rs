@@ -277,10 +277,10 @@ impl Gateway {
         verified: VerifiedSubject,
         startup: Startup,
     ) {
-        if let Some(negotiation) = startup.negotiation() {
-            if client.write_all(&negotiation).await.is_err() {
-                return;
-            }
+        if let Some(negotiation) = startup.negotiation()
+            && client.write_all(&negotiation).await.is_err()
+        {
+            return;
         }
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             let mut away = TurnedAway::new("53300", "the gateway has as many sessions as it may have");
@@ -409,7 +409,7 @@ impl Gateway {
         let mut begun = Begun {
             gateway: Arc::clone(self),
             session,
-            credential: (target.credential == CredentialKind::SessionRole).then(|| (credential, role_name)),
+            credential: (target.credential == CredentialKind::SessionRole).then_some((credential, role_name)),
             admin: None,
             done: false,
         };
@@ -538,7 +538,6 @@ impl Gateway {
         tracing::debug!(%session, "session over");
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one session meet here once")]
     #[expect(clippy::type_complexity, reason = "a closure that waits for the client's side only")]
     fn task(
         self: &Arc<Self>,
@@ -623,21 +622,17 @@ impl Gateway {
 
 /// Gives a session's classifier a newer catalogue when there is one. The reading goes on beside the session: it takes
 /// what the last look brought, and sets the next one off.
-fn renewal(
-    admin: Option<Arc<Admin>>,
-    target: Target,
-    database: String,
-) -> Box<dyn FnMut(&mut PgProtocol<SqlClassifier>) + Send> {
+fn renewal(admin: Option<Arc<Admin>>, target: Target, database: String) -> session::Renew<PgProtocol<SqlClassifier>> {
     let newest: Arc<Mutex<Option<Arc<Catalogue>>>> = Arc::default();
     let mut known: Option<Arc<Catalogue>> = None;
     Box::new(move |protocol| {
         let Some(admin) = admin.clone() else { return };
         let found = newest.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(found) = found {
-            if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &found)) {
-                protocol.classifier_mut().environment_mut().renew(Arc::clone(&found));
-                known = Some(found);
-            }
+        if let Some(found) = found
+            && known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &found))
+        {
+            protocol.classifier_mut().environment_mut().renew(Arc::clone(&found));
+            known = Some(found);
         }
         let (target, database, newest) = (target.clone(), database.clone(), Arc::clone(&newest));
         tokio::spawn(async move {
@@ -697,12 +692,12 @@ impl Begun {
         };
         self.give(commands).await;
         self.gateway.shared().registry.live().remove(&id);
-        if let Some((credential, Some(retired))) = later {
-            if let Ok(retired) = retired.await {
-                let mut commands = vec![note(credential, &retired)];
-                commands.extend(kill_done(&id, ended, ordered, Some(&retired)));
-                self.give(commands).await;
-            }
+        if let Some((credential, Some(retired))) = later
+            && let Ok(retired) = retired.await
+        {
+            let mut commands = vec![note(credential, &retired)];
+            commands.extend(kill_done(&id, ended, ordered, Some(&retired)));
+            self.give(commands).await;
         }
         // A credential without an administration is left to recovery: it is in the ledger.
     }

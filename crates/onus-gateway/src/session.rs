@@ -34,6 +34,9 @@ const HIGH_WATER: usize = 256 * 1024;
 /// What is read at once. Shared by all sessions of a thread, so that an idle session holds no buffer.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Buffers up to this size stay with a session between two statements.
+const KEPT_BYTES: usize = 4096;
+
 /// How long a `done` record may stay unwritten.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
 
@@ -69,6 +72,9 @@ pub trait Stop: Send {
     fn cancelled(&self) -> Arc<OnceLock<Instant>>;
 }
 
+/// Gives a protocol what became known of the other side.
+pub type Renew<P> = Box<dyn FnMut(&mut P) + Send>;
+
 /// Everything that a session task is made of.
 pub struct Parts<P: Protocol, C, U, S> {
     /// The session.
@@ -96,7 +102,7 @@ pub struct Parts<P: Protocol, C, U, S> {
     /// How to stop what runs upstream.
     pub stop: S,
     /// Asked now and then: gives the protocol what became known of the other side meanwhile.
-    pub renew: Box<dyn FnMut(&mut P) + Send>,
+    pub renew: Renew<P>,
 }
 
 /// How a session ended.
@@ -177,9 +183,13 @@ impl Outbox {
         Poll::Ready(Ok(()))
     }
 
-    fn idle(&mut self) {
-        self.tail = BytesMut::new();
-        self.queue = VecDeque::new();
+    fn give_back(&mut self, kept: usize) {
+        if self.tail.capacity() > kept {
+            self.tail = BytesMut::new();
+        }
+        if self.queue.capacity() > kept / size_of::<Bytes>() {
+            self.queue = VecDeque::new();
+        }
     }
 }
 
@@ -277,19 +287,19 @@ where
                     return Poll::Ready(());
                 }
             }
-            if !self.to_upstream.is_empty() {
-                if let Poll::Ready(Err(_)) = self.to_upstream.poll(&mut self.parts.upstream, cx) {
-                    self.step(Input::UpstreamClosed);
-                    continue;
-                }
+            if !self.to_upstream.is_empty()
+                && let Poll::Ready(Err(_)) = self.to_upstream.poll(&mut self.parts.upstream, cx)
+            {
+                self.step(Input::UpstreamClosed);
+                continue;
             }
-            if !self.to_client.is_empty() {
-                if let Poll::Ready(Err(_)) = self.to_client.poll(&mut self.parts.client, cx) {
-                    // Nobody is there to hear what is still under way.
-                    self.to_client = Outbox::default();
-                    self.client_gone();
-                    continue;
-                }
+            if !self.to_client.is_empty()
+                && let Poll::Ready(Err(_)) = self.to_client.poll(&mut self.parts.client, cx)
+            {
+                // Nobody is there to hear what is still under way.
+                self.to_client = Outbox::default();
+                self.client_gone();
+                continue;
             }
             if self.to_client.bytes < HIGH_WATER && self.parts.machine.wants_upstream() {
                 moved |= self.read_upstream(cx);
@@ -299,7 +309,7 @@ where
             }
             if self.end.is_none() && !moved {
                 if self.to_client.is_empty() && self.to_upstream.is_empty() {
-                    self.idle();
+                    self.give_back(KEPT_BYTES);
                 }
                 if self.wait(cx) {
                     continue;
@@ -460,13 +470,14 @@ where
         }
     }
 
-    /// Gives back what an idle session need not hold.
-    fn idle(&mut self) {
-        self.to_client.idle();
-        self.to_upstream.idle();
+    /// Gives back buffers that are larger than `kept`: at once those that a large result left behind, the small ones
+    /// only when the session has been idle for a while, since the next statement needs them again.
+    fn give_back(&mut self, kept: usize) {
+        self.to_client.give_back(kept);
+        self.to_upstream.give_back(kept);
         let buffers = self.parts.machine.buffers();
         for buffer in [buffers.client, buffers.upstream] {
-            if buffer.is_empty() && buffer.capacity() > 0 {
+            if buffer.is_empty() && buffer.capacity() > kept {
                 *buffer = BytesMut::new();
             }
         }
@@ -493,6 +504,9 @@ where
         self.sleep.as_mut().reset(self.armed.into());
         self.parts.journal.flush();
         (self.parts.renew)(self.parts.machine.protocol_mut());
+        if self.to_client.is_empty() && self.to_upstream.is_empty() {
+            self.give_back(0);
+        }
         self.anchor();
         self.step(Input::Tick);
         true

@@ -402,10 +402,10 @@ impl Admin {
     /// When it can't be read; then nothing in it can be known, and no session should begin.
     pub async fn catalogue(&self, target: &Target, database: &str) -> Result<Arc<Catalogue>, UpstreamError> {
         let lock = || self.catalogues.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((read, catalogue)) = lock().get(database) {
-            if read.elapsed() < CATALOGUE_FRESH {
-                return Ok(Arc::clone(catalogue));
-            }
+        if let Some((read, catalogue)) = lock().get(database)
+            && read.elapsed() < CATALOGUE_FRESH
+        {
+            return Ok(Arc::clone(catalogue));
         }
         let mut answers: Vec<Vec<Vec<String>>> = Vec::with_capacity(CATALOGUE_QUERIES.len());
         for query in &CATALOGUE_QUERIES {
@@ -455,10 +455,10 @@ impl Admins {
             )))
         );
         let mut admins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((as_marked, admin)) = admins.get(id) {
-            if *as_marked == mark {
-                return Ok(Arc::clone(admin));
-            }
+        if let Some((as_marked, admin)) = admins.get(id)
+            && *as_marked == mark
+        {
+            return Ok(Arc::clone(admin));
         }
         let pg = PgAdmin::new(&PgAdminConfig {
             address: onus_issue::postgres_role::PgAddress::Tcp(target.host.clone()),

@@ -67,6 +67,8 @@ pub enum Record<'a> {
         epoch: u64,
         /// The moment that the decision was made for; part of what computes it again.
         at: Timestamp,
+        /// The protocol's code, where the protocol itself refused and no policy was asked.
+        forbidden: Option<&'a str>,
         /// What was decided about.
         operations: &'a [Operation],
         /// The decision.
@@ -152,10 +154,13 @@ impl Record<'_> {
                 // A line end inside would break the reader's lines; in JSON it can only be white space.
                 out.extend(json.bytes().filter(|b| *b != b'\n' && *b != b'\r'));
             }
-            Self::Def { def, epoch, at, operations, decision } => {
+            Self::Def { def, epoch, at, forbidden, operations, decision } => {
                 key(out, "{\"k\":\"def\",\"def\":", *def);
                 key(out, ",\"epoch\":", *epoch);
                 key(out, ",\"at\":", at.0);
+                if let Some(code) = forbidden {
+                    pair(out, ",\"forbidden\":", code);
+                }
                 out.extend_from_slice(b",\"operations\":");
                 list(out, operations.iter(), write_operation);
                 out.extend_from_slice(b",\"decision\":");

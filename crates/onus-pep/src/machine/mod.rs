@@ -527,7 +527,7 @@ impl<P: Protocol> Machine<P> {
     ) -> Go<(u64, Arc<Decision>)> {
         if let Some(forbidden) = &frame.forbidden {
             let decision = Arc::new(Decision::deny(forbidden.why.clone()));
-            return Ok((self.define(statement.operations(), &decision, step)?, decision));
+            return Ok((self.define(statement.operations(), &decision, Some(forbidden.code), step)?, decision));
         }
         let (now, epoch) = (step.moment.now, self.view.epoch);
         let known = self.decisions.get(&statement.id()).filter(|known| {
@@ -543,7 +543,7 @@ impl<P: Protocol> Machine<P> {
         // The same answer again, only for longer: the definition stands.
         let def = match known {
             Some(known) if same(&known.decision, &decision) => known.def,
-            _ => self.define(statement.operations(), &decision, step)?,
+            _ => self.define(statement.operations(), &decision, None, step)?,
         };
         let decision = Arc::new(decision);
         if self.decisions.len() >= self.limits.decisions {
@@ -554,10 +554,17 @@ impl<P: Protocol> Machine<P> {
         Ok((def, decision))
     }
 
-    fn define(&mut self, operations: &[Operation], decision: &Decision, step: &mut Step<'_, '_>) -> Go<u64> {
+    fn define(
+        &mut self,
+        operations: &[Operation],
+        decision: &Decision,
+        forbidden: Option<&str>,
+        step: &mut Step<'_, '_>,
+    ) -> Go<u64> {
         self.last_def += 1;
         let (def, epoch, at) = (self.last_def, self.view.epoch, step.moment.now);
-        self.append(&Record::Def { def, epoch, at, operations, decision }, Durability::HandedOver, step)?;
+        let record = Record::Def { def, epoch, at, forbidden, operations, decision };
+        self.append(&record, Durability::HandedOver, step)?;
         Ok(def)
     }
 

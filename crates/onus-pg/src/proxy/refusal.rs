@@ -32,7 +32,7 @@ pub(super) fn answer(refusal: &Refusal<'_>) -> Bytes {
         .determining
         .iter()
         .map(|d| format!("policy `{}`, owned by {}: {}", d.policy, d.owner, d.why))
-        .chain(decision.reasons.iter().cloned())
+        .chain(decision.reasons.iter().filter(|reason| reason.as_str() != why).cloned())
         .collect::<Vec<_>>()
         .join("\n");
     let hint = match kind {

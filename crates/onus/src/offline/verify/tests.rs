@@ -131,7 +131,14 @@ fn data(lie: Lie) -> tempfile::TempDir {
             if lie == Lie::Decision && def == 2 {
                 decision = judge(&set, &view, &crate::offline::explain::operations_of("SELECT 1"), NOON);
             }
-            record(Record::Def { def, epoch: view.epoch, at: NOON, operations: &operations, decision: &decision });
+            record(Record::Def {
+                def,
+                epoch: view.epoch,
+                at: NOON,
+                forbidden: None,
+                operations: &operations,
+                decision: &decision,
+            });
             let text = sql.as_bytes();
             record(Record::Op { op: OpNo(def), def, at: NOON, stage: "run", bytes: 9, text, params: &[] });
         }
