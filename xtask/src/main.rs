@@ -8,6 +8,8 @@ mod fuzz;
 mod setup;
 mod step;
 mod test;
+#[cfg(test)]
+mod walls;
 
 use std::process::ExitCode;
 

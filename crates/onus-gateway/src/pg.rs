@@ -419,7 +419,10 @@ impl Gateway {
             }
             Err(away) => {
                 let what = away.message.clone();
-                begun.end(EndReason::Fault { what }, SessionTotals::default(), None, None).await;
+                // Beside: a resource that is away keeps its credential until it is back, and the client must hear why now.
+                tokio::spawn(async move {
+                    begun.end(EndReason::Fault { what }, SessionTotals::default(), None, None).await;
+                });
                 Err(away)
             }
         }
