@@ -285,6 +285,8 @@ impl Rig {
         let mut command = self.cluster.installation().command(program);
         crate::pg::forget_libpq(&mut command);
         command.envs(self.env(who, role)).stdin(Stdio::null());
+        // A gateway that does not answer fails a test; it must not hang it.
+        command.env("PGCONNECT_TIMEOUT", "30");
         command
     }
 

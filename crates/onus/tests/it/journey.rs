@@ -169,11 +169,17 @@ fn no_evasion_gets_past() {
         let text = refused(rig, &who, evasion);
         assert!(text.contains("refused by onus") || text.contains("42601"), "{evasion:?}: {text}");
     }
-    // PREPARE is decided for what it holds, not when it is executed.
-    let output = rig.psql(&who, None, &["PREPARE p AS UPDATE orders SET total = 0 WHERE id = 1; EXECUTE p"]).unwrap();
-    let _ = output;
-    let restore = "UPDATE orders SET total = 1.5 WHERE id = 1";
-    rig.cluster.psql("app", restore).unwrap();
+    // PREPARE is decided by what it holds, and EXECUTE of what was not let in finds nothing.
+    let reader = guest_as(rig, "reader");
+    for prepared in [
+        &["PREPARE p AS UPDATE orders SET total = 0 WHERE id = 1"][..],
+        &["PREPARE p AS UPDATE orders SET total = 0 WHERE id = 1; EXECUTE p"],
+        &["PREPARE p AS WITH w AS (UPDATE orders SET total = 0 WHERE id = 1 RETURNING 1) SELECT * FROM w; EXECUTE p"],
+        &["SELECT 1; EXECUTE nothing"],
+    ] {
+        let text = refused(rig, &reader, prepared);
+        assert!(text.contains("refused by onus") || text.contains("26000"), "{prepared:?}: {text}");
+    }
     let after = rig.cluster.psql("app", "SELECT md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o").unwrap();
     assert_eq!(after, before);
     assert_eq!(rig.cluster.psql("app", "SELECT count(*) FROM cards").unwrap(), "100");
