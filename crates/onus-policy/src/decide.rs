@@ -59,9 +59,21 @@ impl PolicySet {
             self.evaluate(&request, &entities, forbids, &mut found);
             self.evaluate(&request, &entities, permits, &mut found);
         }
-        let mut decision = resolve(found, || match self.roles.contains_key(&view.role) {
-            true => format!("no policy permits `{name}` for role `{}`", view.role),
-            false => format!("no policy permits `{name}`, and no role `{}` is defined", view.role),
+        let mut decision = resolve(found, || match self.roles.get(&view.role) {
+            Some(templates) => {
+                // Where nothing speaks for it there is no determining policy to name; the role's own are who to ask.
+                let mut asked: Vec<String> = Vec::new();
+                for place in &templates.places {
+                    let about = &self.policies[*place].about;
+                    asked.push(format!("`{}`, owned by {}", about.id, about.owner));
+                }
+                format!(
+                    "no policy permits `{name}` for role `{}`; what it may do is in {}",
+                    view.role,
+                    asked.join(", ")
+                )
+            }
+            None => format!("no policy permits `{name}`, and no role `{}` is defined", view.role),
         });
         // The slice's policies, not just the satisfied ones: one that looks at the clock may apply a minute later.
         decision.valid_until = uses.moment().then(|| next_minute(now));

@@ -87,7 +87,10 @@ fn a_role_permits_what_its_template_says_and_no_more() {
     assert_eq!((permitted.effect, ids(&permitted)), (Effect::Permit, vec!["reader"]));
     assert_eq!(permitted.determining[0].owner.as_str(), "petra");
     let denied = set.decide(&view("reader"), &Operation::new("sql.drop", Class::Define), NOON);
-    assert_eq!(denied, Decision::deny("no policy permits `sql.drop` for role `reader`"));
+    assert_eq!(
+        denied,
+        Decision::deny("no policy permits `sql.drop` for role `reader`; what it may do is in `reader`, owned by petra")
+    );
     let other = set.decide(&view("writer"), &select(), NOON);
     assert_eq!(other, Decision::deny("no policy permits `sql.select`, and no role `writer` is defined"));
 }
