@@ -23,15 +23,22 @@ pub fn all(filter: &[String]) -> Result<Duration, Failure> {
     let runner = if nextest { "cargo nextest" } else { "cargo test" };
     let mut tests = cargo();
     if nextest {
-        tests.args(["nextest", "run", "--workspace"]).args(filter);
+        // It gives each test a process of its own; the end-to-end tests share one gateway within theirs, and run below.
+        tests.args(["nextest", "run", "--workspace", "--no-fail-fast", "-E", "not binary_id(onus::it)"]).args(filter);
     } else {
         // `--all-targets` would leave doc tests out just as well, but would run benches.
         tests.args(["test", "--workspace", "--lib", "--bins", "--tests", "--"]).args(filter);
     }
+    let mut end_to_end = cargo();
+    end_to_end.args(["test", "--package", "onus", "--test", "it", "--"]).args(filter);
     let mut doc = cargo();
     doc.args(["test", "--doc", "--workspace", "--"]).args(filter);
 
     let outcome = step::run(&format!("tests, by {runner}"), &mut tests)
+        .and_then(|tests| match nextest {
+            true => run("end-to-end tests", &mut end_to_end).map(|more| tests + more),
+            false => Ok(tests),
+        })
         // nextest doesn't run doc tests.
         .and_then(|tests| run("doc tests", &mut doc).map(|doc| (tests, doc)));
     match outcome {
