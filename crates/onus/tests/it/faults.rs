@@ -253,13 +253,15 @@ fn a_client_that_does_not_read_costs_no_memory() {
     let who = guest_as(&rig, "reader");
     let mut raw = Raw::open(&rig, &who);
     raw.query(b"SELECT repeat('x', 1000) FROM generate_series(1, 200000)");
-    // Two hundred megabytes are on their way, and nobody takes them.
-    let mut most = 0;
+    // Two hundred megabytes are on their way, and nobody takes them. What counts is the growth: how much the process
+    // has already depends on what other tests made it do before.
+    let before = rig.serve.usage().unwrap().rss_kib;
+    let mut most = before;
     for _ in 0..50 {
         std::thread::sleep(Duration::from_millis(100));
         most = most.max(rig.serve.usage().unwrap().rss_kib);
     }
-    assert!(most < 150 * 1024, "{most} KiB");
+    assert!(most < before + 64 * 1024, "from {before} to {most} KiB");
     // Others are not held up by it.
     assert_eq!(ask(&rig, &who, &["SELECT 1"]), "1");
     let answer = raw.until_ready();
