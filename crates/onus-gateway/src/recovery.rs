@@ -1,8 +1,7 @@
 //! After a crash: sessions that an earlier life of this gateway left open, and credentials that it left behind.
 //!
 //! The ledger knows both: a session is in it before it exists, and so is a credential. Nothing is guessed from the
-//! other side; a role there that the ledger does not know is named in the log and left alone, for it may be another
-//! gateway's.
+//! other side: a role there that the ledger does not know is left alone, for it may be another gateway's.
 
 use crate::gateway::Gateway;
 use crate::upstream::{Target, UpstreamError};
