@@ -113,6 +113,9 @@ pub struct Frame<K> {
     pub forbidden: Option<Forbidden>,
     /// Whether the client says goodbye with it: once relayed, the session ends.
     pub farewell: bool,
+    /// Which of several independent streams in one session it belongs to (an SSH channel). Order is kept within a
+    /// lane, and a frame that waits holds up only its own. A protocol without such streams has lane 0 only.
+    pub lane: u32,
     /// The protocol's own note.
     pub kind: K,
 }
@@ -128,6 +131,7 @@ impl<K> Frame<K> {
             params: Vec::new(),
             forbidden: None,
             farewell: false,
+            lane: 0,
             kind,
         }
     }

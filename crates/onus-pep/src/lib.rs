@@ -14,5 +14,5 @@ pub mod record;
 pub use frame::{Digest, Forbidden, Frame, OpNo, Param, Stage, Statement, StatementId};
 pub use journal::{Appended, Journal, RecordNo};
 pub use machine::{End, EndCause, Input, KillReason, Limits, Machine, Moment, Output, Permitted, Ticket};
-pub use protocol::{Next, Protocol, Refusal, RefusalKind, Replacement, Reply, Violation};
+pub use protocol::{Next, Protocol, Refusal, RefusalKind, Replacement, Reply, Tape, Track, Violation};
 pub use record::{Done, Failure, Record};

@@ -12,6 +12,11 @@ use onus_core::view::View;
 pub enum Next<K> {
     /// A frame, cut off the front of the buffer.
     Frame(Frame<K>),
+    /// The protocol answers by itself: bytes for the client, and nothing goes upstream for it. Also a place to say
+    /// what an earlier step left to be said.
+    Say(Bytes),
+    /// Something for the recording.
+    Tape(Tape),
     /// Not enough bytes yet.
     More,
     /// The next frame can't be understood before the upstream has answered what was relayed; ask again after
@@ -83,14 +88,62 @@ pub struct Replacement {
 pub enum Reply {
     /// Bytes for the client.
     ToClient(Bytes),
+    /// Something for the recording. It is appended before any later reply goes to the client, so what a terminal
+    /// showed is recorded before it is shown (invariant 4).
+    Tape(Tape),
     /// A relayed frame was answered.
     Done(Done),
+}
+
+/// A piece of the recording of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tape {
+    /// Which stream of the session: its lane.
+    pub lane: u32,
+    /// What kind of piece.
+    pub track: Track,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// What a piece of a recording is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// What the other side showed.
+    Output,
+    /// What it wrote to its error stream, where that is apart.
+    Error,
+    /// What was typed and echoed.
+    Input,
+    /// The terminal's size, `80x24`.
+    Resize,
+    /// How it exited, a decimal number.
+    Exit,
+    /// A remark of the gateway's.
+    Marker,
+}
+
+impl Track {
+    /// The letter used in the journal; those of asciicast v3, and `e`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Output => "o",
+            Self::Error => "e",
+            Self::Input => "i",
+            Self::Resize => "r",
+            Self::Exit => "x",
+            Self::Marker => "m",
+        }
+    }
 }
 
 /// A protocol, sans I/O. All methods are called by the machine only, and in the order of the bytes.
 pub trait Protocol {
     /// The protocol's own note about a frame.
     type Kind;
+
+    /// Whether frames may overtake a held one of another lane. If not, the client is not read while one is held.
+    const LANES: bool = false;
 
     /// Cuts the next frame off the client's bytes, without copying them.
     fn client(&mut self, buffer: &mut BytesMut) -> Result<Next<Self::Kind>, Violation>;

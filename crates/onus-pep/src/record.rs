@@ -11,7 +11,11 @@
 //! {"k":"done","op":1,"at":…,"tag":"SELECT 3","rows":3,"bytes_in":0,"bytes_out":120,"micros":310}
 //! {"k":"hold","op":2,"at":…,"digest":"…","by":["bob"],"until":…}   {"k":"confirmed","op":2,"at":…,"by":"bob"}
 //! {"k":"refused","op":2,"at":…,"why":"expired"}                    {"k":"end","at":…,"cause":"killed","reason":"…"}
+//! {"k":"tape","ch":1,"at":…,"s":"o","n":4096,"z":"zstd"}⏎ bytes
 //! ```
+//!
+//! A piece of tape is the exception: its object is followed by a line end and bytes as they are, `n` of them, or fewer
+//! compressed ones that give `n`.
 
 use crate::frame::{Digest, OpNo, Param};
 use bytes::Bytes;
@@ -131,6 +135,21 @@ pub enum Record<'a> {
         /// Why.
         why: &'a str,
     },
+    /// A piece of a stream's recording.
+    Tape {
+        /// Which stream.
+        lane: u32,
+        /// When.
+        at: Timestamp,
+        /// What kind of piece: [`crate::Track::as_str`].
+        track: &'a str,
+        /// How many bytes it holds.
+        length: usize,
+        /// How `bytes` are coded; `None` as they are.
+        coding: Option<&'a str>,
+        /// The bytes, coded.
+        bytes: &'a [u8],
+    },
     /// The session ended; nothing follows.
     End {
         /// When.
@@ -145,7 +164,7 @@ pub enum Record<'a> {
 }
 
 impl Record<'_> {
-    /// Appends the record's bytes to `out`: one JSON object, no line end.
+    /// Appends the record's bytes to `out`: one JSON object, no line end; behind a piece of tape its bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::View { epoch, json } => {
@@ -219,6 +238,18 @@ impl Record<'_> {
                     pair(out, ",\"by\":", by);
                 }
                 pair(out, ",\"why\":", why);
+            }
+            Self::Tape { lane, at, track, length, coding, bytes } => {
+                key(out, "{\"k\":\"tape\",\"ch\":", u64::from(*lane));
+                key(out, ",\"at\":", at.0);
+                pair(out, ",\"s\":", track);
+                key(out, ",\"n\":", *length as u64);
+                if let Some(coding) = coding {
+                    pair(out, ",\"z\":", coding);
+                }
+                out.extend_from_slice(b"}\n");
+                out.extend_from_slice(bytes);
+                return;
             }
             Self::End { at, cause, reason, by } => {
                 key(out, "{\"k\":\"end\",\"at\":", at.0);
@@ -393,6 +424,14 @@ mod tests {
             key(&mut out, "", n);
             assert_eq!(String::from_utf8(out).unwrap(), n.to_string());
         }
+    }
+
+    #[test]
+    fn a_piece_of_tape_is_one_line_and_then_its_bytes_as_they_are() {
+        let mut out = Vec::new();
+        Record::Tape { lane: 3, at: Timestamp(7), track: "o", length: 3, coding: None, bytes: b"a\n\xff" }
+            .encode(&mut out);
+        assert_eq!(out, b"{\"k\":\"tape\",\"ch\":3,\"at\":7,\"s\":\"o\",\"n\":3}\na\n\xff");
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub use permitted::Permitted;
 
 use crate::frame::{Digest, Frame, OpNo, Stage, Statement, StatementId};
 use crate::journal::{Appended, Journal, RecordNo};
-use crate::protocol::{Next, Protocol, Refusal, RefusalKind, Replacement, Reply, Violation};
+use crate::protocol::{Next, Protocol, Refusal, RefusalKind, Replacement, Reply, Tape, Violation};
 use crate::record::Record;
 use bytes::{Bytes, BytesMut};
 use onus_core::decision::{Confirmation, Decide, Decision, Effect, judge};
@@ -81,6 +81,9 @@ pub enum Input<'a> {
     NewView(Arc<View>, Arc<str>),
     /// The session is to end at once.
     Kill(KillReason),
+    /// Whether the session is frozen: while it is, nothing of the client's is taken in or released (somebody who must
+    /// watch is not there). What already runs upstream goes on.
+    Frozen(bool),
     /// A word for the client.
     Notice(&'a str),
     /// Time passed.
@@ -220,6 +223,7 @@ pub struct Machine<P: Protocol> {
     replies: Vec<Reply>,
     starved: bool,
     client_closed: bool,
+    frozen: bool,
     ended: bool,
 }
 
@@ -288,6 +292,7 @@ impl<P: Protocol> Machine<P> {
             replies: Vec::new(),
             starved: true,
             client_closed: false,
+            frozen: false,
             ended: false,
         }
     }
@@ -301,6 +306,7 @@ impl<P: Protocol> Machine<P> {
     pub fn wants_client(&self) -> bool {
         !self.ended
             && !self.client_closed
+            && !(self.frozen && self.client.len() >= self.limits.waiting)
             && (self.starved || self.client.len() + self.queued_bytes < self.limits.waiting)
     }
 
@@ -383,6 +389,7 @@ impl<P: Protocol> Machine<P> {
                 self.lift(hold, &kind, step)?;
             }
             Input::HoldExpired(hold) => self.lift(hold, &RefusalKind::Expired, step)?,
+            Input::Frozen(frozen) => self.frozen = frozen,
             Input::Notice(text) => {
                 step.out.extend(self.protocol.notice(text).map(Output::ToClient));
             }
@@ -416,16 +423,18 @@ impl<P: Protocol> Machine<P> {
         }
     }
 
-    /// Takes in frames as long as nothing is held and not too much waits.
+    /// Takes in frames as long as nothing is held (in a protocol without lanes) and not too much waits.
     fn pump(&mut self, step: &mut Step<'_, '_>) -> Go {
         self.starved = false;
         loop {
-            let held = self.queue.back().is_some_and(|q| matches!(q.fate, Fate::Held(_)));
-            if held || self.queued_bytes >= self.limits.waiting {
+            let held = !P::LANES && self.queue.back().is_some_and(|q| matches!(q.fate, Fate::Held(_)));
+            if self.frozen || held || self.queued_bytes >= self.limits.waiting {
                 return Ok(());
             }
             match self.protocol.client(&mut self.client) {
                 Ok(Next::Frame(frame)) => self.admit(frame, step)?,
+                Ok(Next::Say(bytes)) => step.out.push(Output::ToClient(bytes)),
+                Ok(Next::Tape(tape)) => self.tape(&tape, step)?,
                 Ok(Next::More) => {
                     self.starved = true;
                     return Ok(());
@@ -465,7 +474,8 @@ impl<P: Protocol> Machine<P> {
     }
 
     fn enqueue(&mut self, queued: Queued<P::Kind>, step: &mut Step<'_, '_>) -> Go {
-        if self.queue.is_empty() && self.ready(&queued) {
+        let first = !self.queue.iter().any(|q| q.frame.lane == queued.frame.lane);
+        if first && self.ready(&queued) {
             return self.send(queued, step);
         }
         self.queued_bytes += queued.frame.bytes.len();
@@ -477,10 +487,21 @@ impl<P: Protocol> Machine<P> {
         queued.record <= self.acknowledged && !matches!(queued.fate, Fate::Held(_))
     }
 
-    /// Releases what waits for nothing any more, in order.
+    /// Releases what waits for nothing any more, in the order of its lane.
     fn release(&mut self, step: &mut Step<'_, '_>) -> Go {
-        while self.queue.front().is_some_and(|q| self.ready(q)) {
-            if let Some(queued) = self.queue.pop_front() {
+        let mut stuck: Vec<u32> = Vec::new();
+        let mut i = 0;
+        while !self.frozen
+            && let Some(queued) = self.queue.get(i)
+        {
+            let lane = queued.frame.lane;
+            if stuck.contains(&lane) || !self.ready(queued) {
+                if !P::LANES {
+                    break;
+                }
+                stuck.push(lane);
+                i += 1;
+            } else if let Some(queued) = self.queue.remove(i) {
                 self.queued_bytes -= queued.frame.bytes.len();
                 self.send(queued, step)?;
             }
@@ -608,6 +629,14 @@ impl<P: Protocol> Machine<P> {
                 Err(self.end(EndCause::JournalFailed, None, reason, None, step))
             }
         }
+    }
+
+    /// Records a piece of a stream. What it shows goes to the client after this, and not at all if it failed.
+    fn tape(&mut self, tape: &Tape, step: &mut Step<'_, '_>) -> Go {
+        let Tape { lane, track, bytes } = tape;
+        let (length, track) = (bytes.len(), track.as_str());
+        let record = Record::Tape { lane: *lane, at: step.moment.now, track, length, coding: None, bytes };
+        self.append(&record, Durability::HandedOver, step).map(drop)
     }
 
     /// Asks for a confirmation. `None` if nobody is named who could give one.
@@ -780,6 +809,7 @@ impl<P: Protocol> Machine<P> {
         for reply in replies.drain(..) {
             match reply {
                 Reply::ToClient(bytes) => step.out.push(Output::ToClient(bytes)),
+                Reply::Tape(tape) => self.tape(&tape, step)?,
                 Reply::Done(done) => {
                     let record = Record::Done { done: &done, at: step.moment.now };
                     self.append(&record, Durability::HandedOver, step)?;
@@ -795,7 +825,7 @@ impl<P: Protocol> Machine<P> {
     /// The client is gone: what was permitted before it left still goes out, what is held does not.
     fn leave(&mut self, step: &mut Step<'_, '_>) -> Go {
         let held = self.queue.iter().any(|q| matches!(q.fate, Fate::Held(_)));
-        if held || (self.queue.is_empty() && self.starved) {
+        if held || self.frozen || (self.queue.is_empty() && self.starved) {
             return Err(self.end(EndCause::ClientLeft, None, "the client closed the connection", None, step));
         }
         Ok(())

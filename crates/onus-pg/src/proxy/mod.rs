@@ -280,6 +280,7 @@ impl<C: Classify> PgProtocol<C> {
             params: Vec::new(),
             forbidden: None,
             farewell: false,
+            lane: 0,
             bytes,
             kind: Kind(Message::Query(info)),
         }))
@@ -316,6 +317,7 @@ impl<C: Classify> PgProtocol<C> {
             params: Vec::new(),
             forbidden: None,
             farewell: false,
+            lane: 0,
             bytes,
             kind: Kind(Message::Parse { name: key, change, group: self.group }),
         }))
@@ -397,6 +399,7 @@ impl<C: Classify> PgProtocol<C> {
             params,
             forbidden: None,
             farewell: false,
+            lane: 0,
             kind: Kind(Message::Execute { info, bind, group: self.group }),
         }))
     }
@@ -662,6 +665,7 @@ fn forbid(
         params: Vec::new(),
         forbidden: Some(Forbidden { code, why: why.to_owned() }),
         farewell: false,
+        lane: 0,
         kind: Kind(message),
     }
 }
@@ -718,7 +722,7 @@ pub(crate) fn fuzz_proxy(data: &[u8]) {
         loop {
             match protocol.client(&mut client) {
                 Ok(Next::Frame(frame)) => drop(protocol.relayed(&frame, OpNo(1), 0)),
-                Ok(Next::More | Next::Wait) => break,
+                Ok(Next::More | Next::Wait | Next::Say(_) | Next::Tape(_)) => break,
                 Err(_) => return,
             }
         }
