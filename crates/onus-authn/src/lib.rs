@@ -15,6 +15,7 @@ pub mod password;
 pub mod random;
 pub mod seal;
 pub mod serial;
+pub mod ssh;
 pub mod subject;
 pub mod throttle;
 pub mod verify;

@@ -1,13 +1,15 @@
 //! From a client certificate to the subject that it stands for.
 //!
-//! CONTRACT: this reads a certificate; it does not verify its signature or chain. The TLS layer must have done that, with
+//! CONTRACT for TLS (SSH's is in [`crate::ssh`]): this reads a certificate; it does not verify its signature or chain. The TLS layer must have done that, with
 //! the gateway's own authority as the only trusted root, and must have seen the handshake signature by the
-//! certificate's key. That is why the only constructor is called [`VerifiedSubject::from_tls_verified`]. It does not
+//! certificate's key. That is why the constructor is called [`VerifiedSubject::from_tls_verified`]. It does not
 //! ask whether the subject is in good standing either.
 
 use crate::fingerprint::KeyFingerprint;
 use crate::serial::Serial;
+use crate::ssh::{self, SshCertificateRefused};
 use crate::subject::{SUBJECT_URI, SubjectName};
+use ssh_key::{Certificate, PublicKey};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
@@ -34,7 +36,7 @@ pub enum CertificateRefused {
     Serial,
 }
 
-/// Who is at the other end of a TLS connection, as its client certificate proves.
+/// Who is at the other end of a TLS or SSH connection, as its client certificate proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedSubject {
     subject: SubjectName,
@@ -79,6 +81,21 @@ impl VerifiedSubject {
             not_after_ms,
             serial: Serial::from_certificate(certificate.raw_serial()).ok_or(Refused::Serial)?,
         })
+    }
+
+    /// Checks an SSH user certificate: signed by `authority` (the gateway's SSH authority, ed25519), of type user, valid at
+    /// `now_ms`, with exactly one principal that is a subject's name and the key id that goes with it, and with no critical
+    /// option but `verify-required`.
+    ///
+    /// The peer must have proven to hold the certified key, by SSH's authentication protocol; that is not visible here.
+    /// The fingerprint is [`KeyFingerprint::of_ssh`], the serial [`ssh::SshSerial::as_serial`].
+    pub fn from_ssh_certificate(
+        authority: &PublicKey,
+        certificate: &Certificate,
+        now_ms: u64,
+    ) -> Result<Self, SshCertificateRefused> {
+        let ssh::Read { subject, fingerprint, not_after_ms, serial } = ssh::read(authority, certificate, now_ms)?;
+        Ok(Self { subject, fingerprint, not_after_ms, serial: serial.as_serial() })
     }
 
     /// The subject.
