@@ -13,6 +13,7 @@ pub mod postgres_role;
 mod quote;
 mod role_name;
 mod scram;
+pub mod ssh_certificate;
 pub mod stored;
 
 pub use fault::IssueFault;
