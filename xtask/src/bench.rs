@@ -9,6 +9,8 @@ mod field;
 mod relay;
 mod report;
 mod sessions;
+mod ssh;
+mod ssh_yard;
 mod state;
 mod throughput;
 
@@ -38,6 +40,7 @@ const MEASURES: &[Measure] = &[
     Measure { name: "copy", run: copy::measure },
     Measure { name: "cold", run: cold::measure },
     Measure { name: "sessions", run: sessions::measure },
+    Measure { name: "ssh", run: ssh::measure },
     Measure { name: "state", run: state::measure },
 ];
 
@@ -46,6 +49,7 @@ pub fn task(words: &[String]) -> Result<(), Failure> {
     let mut quick = false;
     let mut only: Vec<String> = Vec::new();
     let mut built: Option<PathBuf> = None;
+    let mut openssh_alone = false;
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -56,12 +60,16 @@ pub fn task(words: &[String]) -> Result<(), Failure> {
                 let folder = words.next().ok_or_else(|| Failure::Usage("--built needs a folder".to_owned()))?;
                 built = Some(PathBuf::from(folder));
             }
+            ssh::WORD => openssh_alone = true,
             relay::WORD => {
                 let mut port = || words.next().ok_or_else(|| Failure::Usage("a port is missing".to_owned()));
                 return relay::run(port()?, port()?);
             }
             other => return Err(Failure::Usage(format!("`{other}` makes no sense here"))),
         }
+    }
+    if openssh_alone {
+        return ssh::run(quick);
     }
     tools::need(&[
         Tool::Psql,

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what building and testing need beyond Rust. Deliberately only what can't be fetched by cargo, and
 //! nothing that is there already.
 
+use onus_testkit::ssh_tools::Program;
 use onus_testkit::tools::{self, Tool};
 use onus_testkit::{drivers, drivers::DriverError};
 
@@ -15,9 +16,16 @@ const REQUIRED: &[Tool] = &[
     Tool::PostgresServer,
     Tool::Psql,
     Tool::Pgbench,
+    Tool::Ssh(Program::Sshd),
+    Tool::Ssh(Program::Ssh),
+    Tool::Ssh(Program::Scp),
+    Tool::Ssh(Program::Sftp),
+    Tool::Ssh(Program::SshKeygen),
+    Tool::Ssh(Program::Git),
 ];
 /// Tests that need these say that they skip.
-const OPTIONAL: &[Tool] = &[Tool::Node, Tool::Python];
+const OPTIONAL: &[Tool] =
+    &[Tool::Node, Tool::Python, Tool::Ssh(Program::Rsync), Tool::Ssh(Program::Ansible), Tool::Ssh(Program::SshAudit)];
 /// Only for comparison in benches.
 const BENCH: &[Tool] = &[Tool::Pgbouncer];
 

@@ -12,6 +12,10 @@
 //! | [`regress`] | PostgreSQL's own regression suite |
 //! | [`proc`] | children with captured output, and what a process costs |
 //! | [`gateway`] | a whole Onus with people who have enrolled |
+//! | [`sshd`], [`ssh_client`], [`ssh_keys`] | a private OpenSSH server, its real clients, and keys for both |
+//! | [`ssh_tools`] | the SSH programs, and which packages hold them |
+//! | [`pty`] | a program on a terminal, driven as a person would |
+//! | [`tree`] | what a server costs that forks for each connection |
 //! | [`port`], [`wait`] | a free port, and waiting for something |
 
 pub mod drivers;
@@ -20,10 +24,16 @@ pub mod gateway;
 pub mod pg;
 pub mod port;
 pub mod proc;
+pub mod pty;
 pub mod regress;
 pub mod run;
+pub mod ssh_client;
+pub mod ssh_keys;
+pub mod ssh_tools;
+pub mod sshd;
 pub mod tls;
 pub mod tools;
+pub mod tree;
 pub mod wait;
 
 pub use fault::KitError;

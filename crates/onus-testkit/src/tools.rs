@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::ssh_tools::Program;
 use crate::{KitError, pg, run};
 
 /// Set to anything, it keeps [`need`] from installing: it then only checks.
@@ -38,6 +39,8 @@ pub enum Tool {
     Libclang,
     /// `tar` with `bzip2`, and `dpkg-deb`: for PostgreSQL's regression suite.
     Unpackers,
+    /// A program of the SSH tests.
+    Ssh(Program),
 }
 
 /// Some tools are missing and were not installed.
@@ -121,6 +124,7 @@ impl Tool {
             Self::Cxx => "a C++ compiler",
             Self::Libclang => "libclang",
             Self::Unpackers => "tar, bzip2 and dpkg-deb",
+            Self::Ssh(program) => program.name(),
         }
     }
 
@@ -145,6 +149,7 @@ impl Tool {
             Self::Cxx => on_path(&["c++"]),
             Self::Libclang => libclang().is_some(),
             Self::Unpackers => on_path(&["tar", "bzip2", "dpkg-deb"]),
+            Self::Ssh(program) => program.find().is_ok(),
         }
     }
 
@@ -163,6 +168,7 @@ impl Tool {
             Self::Cxx => &["g++"],
             Self::Libclang => &["libclang-dev"],
             Self::Unpackers => &["tar", "bzip2", "dpkg"],
+            Self::Ssh(program) => program.packages(),
         }
     }
 }
