@@ -1,0 +1,6 @@
+//! The integration tests of onus-shell: cases, the real `/bin/sh` as judge, hostile input, and corpora.
+
+mod cases;
+mod corpora;
+mod hostile;
+mod judge;
