@@ -204,6 +204,31 @@ pub enum Command {
         /// On what grounds.
         why: String,
     },
+    /// Watch a session as it goes. Whoever gives the command is the one who watches.
+    BeginWatch {
+        /// Which.
+        session: SessionId,
+    },
+    /// Note that somebody no longer watches: by themself, or by the gateway that no longer hears of them.
+    EndWatch {
+        /// Which session.
+        session: SessionId,
+        /// Who watched.
+        subject: SubjectId,
+        /// Why.
+        reason: String,
+    },
+    /// Note that a host showed another key than the pinned one.
+    NoteHostKey {
+        /// Which resource.
+        resource: ResourceId,
+        /// The session that wanted to reach it.
+        session: Option<SessionId>,
+        /// What would have been taken.
+        expected: Vec<String>,
+        /// The fingerprint that was shown.
+        seen: String,
+    },
     /// Note that a gateway began.
     StartGateway {
         /// Its name.
@@ -275,6 +300,11 @@ pub fn handle(state: &State, command: Command, by: &Actor, now: Timestamp) -> Re
         Command::LapseHold { hold, reason } => runtime::lapse_hold(state, hold, reason),
         Command::AnchorJournal { session, records, head, closed } => {
             Ok(vec![Event::JournalAnchored { session, records, head, closed }])
+        }
+        Command::BeginWatch { session } => runtime::begin_watch(state, session, by),
+        Command::EndWatch { session, subject, reason } => runtime::end_watch(state, session, subject, reason, by),
+        Command::NoteHostKey { resource, session, expected, seen } => {
+            runtime::note_host_key(state, resource, session, expected, seen, by)
         }
         Command::SetRisk { subject, band, why } => runtime::set_risk(state, subject, band, why, by),
         Command::Kill { target, reason } => response::kill(state, target, reason, by),

@@ -4,6 +4,7 @@
 //! pointing at lines is the command line's affair; deciding who may change the estate is `change`'s.
 
 use crate::ids::{PartyId, ResourceId, RoleId, ServiceId, SubjectId, TeamId};
+use crate::path;
 use crate::time::Millis;
 use crate::view::{Scope, SubjectKind};
 use serde::{Deserialize, Serialize};
@@ -178,6 +179,53 @@ pub struct Role {
     /// Roles on the resource that a session's own credential is made a member of.
     #[serde(default)]
     pub member_of: BTreeSet<String>,
+    /// The account on the host that a session acts as, where the protocol has accounts (SSH). Without it the
+    /// resource's own setting counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// What a terminal gets.
+    #[serde(default, skip_serializing_if = "Terminal::is_governed")]
+    pub shell: Terminal,
+    /// Parties or teams, one of whom must watch each session under this role: without one it is frozen. Never the
+    /// session's own person.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub watchers: BTreeSet<String>,
+}
+
+/// What a terminal gets in a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Terminal {
+    /// The gateway's own line editor: each line is parsed, decided and run by itself. Tier *mediated*.
+    #[default]
+    Governed,
+    /// The host's shell, as it is. Tier *observed*: what is typed is recorded and can't be prevented.
+    Raw,
+}
+
+impl Terminal {
+    /// The word used in estates and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Governed => "governed",
+            Self::Raw => "raw",
+        }
+    }
+
+    fn is_governed(&self) -> bool {
+        *self == Self::Governed
+    }
+}
+
+/// The longest name of an account, in bytes: what `useradd` takes.
+const MAX_LOGIN_BYTES: usize = 32;
+
+/// Whether the text can be the name of an account on a host: no option, no path, nothing that a shell would read.
+fn is_login(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_LOGIN_BYTES
+        && !text.starts_with(['-', '.'])
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 fn yes() -> bool {
@@ -464,13 +512,22 @@ impl Estate {
                 let text = format!("there is no resource `{resource}`; declare it under `resources`");
                 problem("role", id.to_string(), "resources", Some(resource.to_string()), text);
             }
-            for approver in &role.approvers {
-                let known = PartyId::parse(approver).is_ok_and(|p| self.parties.contains_key(&p))
-                    || TeamId::parse(approver).is_ok_and(|t| self.teams.contains_key(&t));
+            let named = role.approvers.iter().map(|name| ("approvers", name));
+            for (field, name) in named.chain(role.watchers.iter().map(|name| ("watchers", name))) {
+                let known = PartyId::parse(name).is_ok_and(|p| self.parties.contains_key(&p))
+                    || TeamId::parse(name).is_ok_and(|t| self.teams.contains_key(&t));
                 if !known {
-                    let text = format!("there is no party or team `{approver}`");
-                    problem("role", id.to_string(), "approvers", Some(approver.clone()), text);
+                    let text = format!("there is no party or team `{name}`");
+                    problem("role", id.to_string(), field, Some(name.clone()), text);
                 }
+            }
+            if let Some(login) = role.login.as_ref().filter(|login| !is_login(login)) {
+                let text = format!("`{login}` can't be an account; use letters, digits and . _ -, at most {MAX_LOGIN_BYTES}");
+                problem("role", id.to_string(), "login", Some(login.clone()), text);
+            }
+            for path in role.scope.paths.iter().filter(|path| path::settled(path).as_ref() != Some(path)) {
+                let text = format!("`{path}` is no plain path; write it from `/` or `~`, without `..`, `*` or a last `/`");
+                problem("role", id.to_string(), "scope", Some(path.clone()), text);
             }
             if role.approvers.is_empty() || role.approvals == 0 {
                 let text = "name at least one approver and one approval: nobody approves their own".to_owned();

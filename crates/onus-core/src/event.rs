@@ -490,6 +490,37 @@ pub enum Event {
         /// On what grounds.
         why: String,
     },
+    /// Somebody began to watch a session as it goes.
+    WatchBegan {
+        /// Which session.
+        session: SessionId,
+        /// The subject who watches.
+        subject: SubjectId,
+        /// The party that this subject is; who watches because a role demands it always is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        party: Option<PartyId>,
+    },
+    /// They no longer do. A session whose role demands a watcher is frozen until another one begins.
+    WatchEnded {
+        /// Which session.
+        session: SessionId,
+        /// The subject who watched.
+        subject: SubjectId,
+        /// Why.
+        reason: String,
+    },
+    /// A host showed another key than the one that is pinned, and was refused.
+    HostKeyChanged {
+        /// Which resource.
+        resource: ResourceId,
+        /// The session that wanted to reach it, where there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        /// The fingerprints that would have been taken, `SHA256:…`, or the authority that would have signed.
+        expected: Vec<String>,
+        /// The fingerprint that was shown.
+        seen: String,
+    },
     /// A gateway began to hold sessions.
     GatewayStarted {
         /// Its name.

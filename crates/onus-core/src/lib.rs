@@ -8,6 +8,7 @@ pub mod time;
 
 pub mod decision;
 pub mod operation;
+pub mod path;
 pub mod view;
 
 pub mod codec;

@@ -69,6 +69,10 @@ pub enum Refusal {
     NotIndependent { answerer: SubjectId, asker: SubjectId },
     #[error("`{subject}` may not answer hold `{hold}`; it needs one of: {by}")]
     NotAConfirmer { subject: SubjectId, hold: HoldId, by: String },
+    #[error("nobody watches their own session{}", .by)]
+    SelfWatch { by: String },
+    #[error("`{subject}` may not watch session `{session}`; who may see it may, and one of: {by}")]
+    NotAWatcher { subject: SubjectId, session: SessionId, by: String },
     #[error("`{subject}` may not {what}; {who} may")]
     NotAllowed { subject: String, what: &'static str, who: String },
     #[error("the estate has problems and was not applied: {}", .0.join("; "))]

@@ -75,6 +75,9 @@ pub struct State {
     pub sessions: BTreeMap<SessionId, Session>,
     /// Operations that wait.
     pub holds: BTreeMap<HoldId, Hold>,
+    /// Who watches which live session. Whether they count is asked anew each time ([`State::is_watched`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub watches: BTreeMap<SessionId, BTreeSet<SubjectId>>,
     /// Upstream credentials not yet proven to be gone.
     pub credentials: BTreeMap<CredentialId, LiveCredential>,
     /// Index, rebuilt by folding: live grants by holder and resource.
@@ -161,6 +164,7 @@ impl State {
             }
             Event::SessionClosed { session, .. } => {
                 self.sessions.remove(session);
+                self.watches.remove(session);
             }
             Event::CredentialIssued { credential, session, resource, issuer, name, .. } => {
                 self.credentials.insert(
@@ -185,7 +189,21 @@ impl State {
             Event::RiskChanged { subject, band, .. } => {
                 self.standing.entry(subject.clone()).or_default().risk = *band;
             }
-            Event::SessionRefused { .. }
+            // A word that came too late must not outlive its session.
+            Event::WatchBegan { session, subject, .. } if self.sessions.contains_key(session) => {
+                self.watches.entry(session.clone()).or_default().insert(subject.clone());
+            }
+            Event::WatchEnded { session, subject, .. } => {
+                if let Some(watching) = self.watches.get_mut(session) {
+                    watching.remove(subject);
+                    if watching.is_empty() {
+                        self.watches.remove(session);
+                    }
+                }
+            }
+            Event::WatchBegan { .. }
+            | Event::HostKeyChanged { .. }
+            | Event::SessionRefused { .. }
             | Event::KillOrdered { .. }
             | Event::KillCompleted { .. }
             | Event::JournalAnchored { .. }
@@ -213,6 +231,39 @@ impl State {
                 .invited_by
                 .iter()
                 .any(|inviter| inviter == asker || (person.is_some() && self.party_of(inviter) == person))
+        })
+    }
+
+    /// Whether `one` is the person who acts as `other`, or who answers for it where it is no person.
+    pub fn same_person(&self, one: &SubjectId, other: &SubjectId) -> bool {
+        let acting = self.estate.subjects.get(other);
+        one == other
+            || self.party_of(one).is_some_and(|party| {
+                acting.is_some_and(|acting| {
+                    acting.party.as_ref() == Some(party) || (acting.party.is_none() && acting.owner == *party)
+                })
+            })
+    }
+
+    /// Whether the session's role demands that somebody watches. Such a session is to be frozen for as long as it is
+    /// not [watched](Self::is_watched).
+    pub fn needs_watch(&self, session: &SessionId) -> bool {
+        let role = self.sessions.get(session).and_then(|session| self.estate.roles.get(&session.role));
+        role.is_some_and(|role| !role.watchers.is_empty())
+    }
+
+    /// Whether somebody who counts watches the session now: in good standing, not its own person nor one that this
+    /// person vouched for, and, where the role names watchers, one of them.
+    pub fn is_watched(&self, session: &SessionId) -> bool {
+        let Some(watched) = self.sessions.get(session) else { return false };
+        let named = self.estate.roles.get(&watched.role).map(|role| &role.watchers).filter(|named| !named.is_empty());
+        self.watches.get(session).into_iter().flatten().any(|watcher| {
+            self.in_good_standing(watcher)
+                && !self.same_person(watcher, &watched.subject)
+                && !self.vouched_for(watcher, &watched.subject)
+                && named.is_none_or(|named| {
+                    self.party_of(watcher).is_some_and(|party| self.estate.is_named(party, named))
+                })
         })
     }
 

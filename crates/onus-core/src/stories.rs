@@ -85,6 +85,9 @@ fn estate() -> Estate {
             approvers: ["data-platform".to_owned()].into(),
             approvals: 1,
             member_of: BTreeSet::new(),
+            login: None,
+            shell: Terminal::Governed,
+            watchers: BTreeSet::new(),
         },
     );
     estate
@@ -380,4 +383,109 @@ fn who_names_the_actor_the_role_owner_the_policy_owner_and_the_approver() {
     world.must(Command::ApplyEstate { wanted: Box::new(later) }, &subject("root"));
     let case = Case::of(&id("S-1"), &world.entries, used).expect("it opened");
     assert!(findings(&case).iter().all(|f| f.who.as_deref() != Some("ivan")));
+}
+
+fn watch(session: &str) -> Command {
+    Command::BeginWatch { session: id(session) }
+}
+
+/// A session of Alice's under a role that Bob's team must watch.
+fn watched_world() -> World {
+    let mut world = World::in_session();
+    let mut wanted = estate();
+    wanted.roles.get_mut(&id::<RoleId>("reader")).expect("there").watchers = ["data-platform".to_owned()].into();
+    world.must(Command::ApplyEstate { wanted: Box::new(wanted) }, &subject("root"));
+    world
+}
+
+#[test]
+fn a_role_that_demands_a_watcher_counts_only_an_independent_one_who_is_named() {
+    let session: SessionId = id("S-1");
+    assert!(!World::in_session().state.needs_watch(&session));
+    let mut world = watched_world();
+    assert!(world.state.needs_watch(&session) && !world.state.is_watched(&session));
+    // Alice is in the team that watches, and is the one who is watched.
+    assert!(matches!(world.give(watch("S-1"), &subject("alice")), Err(Refusal::SelfWatch { .. })));
+    assert!(matches!(world.give(watch("S-1"), &subject("nobody")), Err(Refusal::UnknownSubject(_))));
+    assert!(matches!(world.give(watch("S-1"), &subject("batch")), Err(Refusal::NotAWatcher { .. })));
+    assert!(matches!(world.give(watch("S-9"), &subject("bob")), Err(Refusal::UnknownSession(_))));
+    // Sam responds: he may look on, and that is not what the role asks for.
+    world.must(watch("S-1"), &subject("sam"));
+    assert!(!world.state.is_watched(&session));
+    world.must(watch("S-1"), &subject("bob"));
+    assert!(world.state.is_watched(&session));
+    assert!(matches!(world.give(watch("S-1"), &subject("bob")), Err(Refusal::NothingToDo)));
+    let end = |who: &str, reason: &str| Command::EndWatch { session: id("S-1"), subject: id(who), reason: reason.into() };
+    assert!(matches!(world.give(end("bob", "x"), &subject("alice")), Err(Refusal::NotAllowed { .. })));
+    let ended = world.must(end("bob", "went home"), &subject("bob"));
+    assert_eq!(touched_by(&world.state, &ended[0]), [session.clone()], "its task is told");
+    assert!(!world.state.is_watched(&session), "Sam alone does not count");
+}
+
+#[test]
+fn a_watcher_who_is_disabled_leaves_or_was_let_in_by_the_watched_does_not_count() {
+    let session: SessionId = id("S-1");
+    let mut world = watched_world();
+    world.must(watch("S-1"), &subject("bob"));
+    let disable = Command::DisableSubject { subject: id("bob"), reason: "lost laptop".into() };
+    let events = handle(&world.state, disable.clone(), &subject("root"), world.now).expect("in order");
+    assert_eq!(touched_by(&world.state, &events[0]), [session.clone()]);
+    world.must(disable, &subject("root"));
+    assert!(!world.state.is_watched(&session));
+    let mut world = watched_world();
+    world.must(watch("S-1"), &subject("bob"));
+    world.must(Command::RecordLeaver { party: id("bob"), reason: "left".into() }, &subject("root"));
+    assert!(!world.state.is_watched(&session));
+    let mut world = watched_world();
+    world.must(Command::EnrollKey { subject: id("bob"), key: "alices".into() }, &subject("alice"));
+    assert!(matches!(world.give(watch("S-1"), &subject("bob")), Err(Refusal::NotIndependent { .. })));
+}
+
+#[test]
+fn a_watch_ends_with_its_session_and_survives_a_snapshot() {
+    let mut world = watched_world();
+    world.must(watch("S-1"), &subject("bob"));
+    let back = State::from_snapshot(&world.state.snapshot()).expect("reads back");
+    assert!(back.is_watched(&id("S-1")));
+    let close = Command::CloseSession {
+        session: id("S-1"),
+        reason: EndReason::ClientClosed,
+        totals: SessionTotals::default(),
+    };
+    world.must(close, &Actor::Gateway("g".into()));
+    assert!(world.state.watches.is_empty() && !world.state.needs_watch(&id("S-1")));
+    let late = Event::WatchBegan { session: id("S-1"), subject: id("bob"), party: None };
+    world.state.apply(&Entry { at: world.now, by: subject("bob"), event: late });
+    assert!(world.state.watches.is_empty());
+}
+
+#[test]
+fn only_a_gateway_says_what_key_a_host_showed() {
+    let mut world = World::new();
+    let note = |resource: &str| Command::NoteHostKey {
+        resource: id(resource),
+        session: None,
+        expected: vec!["SHA256:a".into()],
+        seen: "SHA256:b".into(),
+    };
+    assert!(matches!(world.give(note("orders-db"), &subject("root")), Err(Refusal::NotAllowed { .. })));
+    assert!(matches!(world.give(note("x"), &Actor::Gateway("g".into())), Err(Refusal::UnknownResource(_))));
+    world.must(note("orders-db"), &Actor::Gateway("g".into()));
+}
+
+#[test]
+fn a_role_without_the_new_fields_is_written_as_it_always_was() {
+    let role = &estate().roles[&id::<RoleId>("reader")];
+    let json = serde_json::to_value(role).expect("plain data");
+    for field in ["login", "shell", "watchers"] {
+        assert!(json.get(field).is_none(), "{field} would change every old estate's difference");
+    }
+    let mut wanted = estate();
+    let role = wanted.roles.get_mut(&id::<RoleId>("reader")).expect("there");
+    role.login = Some("-oProxyCommand=x".into());
+    role.watchers = ["ghosts".to_owned()].into();
+    role.scope.paths = ["/var/log/".to_owned(), "/var/log".to_owned()].into();
+    let fields: Vec<_> = wanted.problems().into_iter().map(|p| (p.field, p.value.unwrap_or_default())).collect();
+    let wrong = [("watchers", "ghosts"), ("login", "-oProxyCommand=x"), ("scope", "/var/log/")];
+    assert_eq!(fields, wrong.map(|(field, value)| (field, value.to_owned())));
 }

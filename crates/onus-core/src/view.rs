@@ -6,6 +6,7 @@
 
 use crate::ids::{GrantId, ResourceId, RoleId, ServiceId, SessionId, SubjectId, TeamId};
 use crate::operation::{Access, Class, Operation};
+use crate::path::lies_within;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -72,6 +73,12 @@ pub struct Scope {
     /// Classes of operation.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub classes: BTreeSet<Class>,
+    /// Files and directories, each with everything below it: `/var/log`, `~` for the account's home.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub paths: BTreeSet<String>,
+    /// Programs by the name that operations state: `systemctl`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub programs: BTreeSet<String>,
 }
 
 /// Schemas that every PostgreSQL role can read and that hold no data of the resource's owner.
@@ -80,17 +87,34 @@ const SYSTEM_SCHEMAS: [&str; 2] = ["pg_catalog", "information_schema"];
 impl Scope {
     /// Says what in `operation` lies outside this scope; `None` if all of it lies inside.
     ///
-    /// An opaque operation has no known objects, so a scope that limits schemas or relations never covers it.
+    /// An opaque operation has no known objects, so a scope that limits schemas, relations, paths or programs never
+    /// covers it. A path that does not say where it lies is outside.
     pub fn outside(&self, operation: &Operation) -> Option<String> {
         if !self.classes.is_empty() && operation.class != Class::Session && !self.classes.contains(&operation.class) {
             return Some(format!("operations of class `{}`", operation.class));
         }
-        if self.schemas.is_empty() && self.relations.is_empty() {
-            return None;
-        }
-        if operation.class == Class::Opaque {
+        let tabled = !self.schemas.is_empty() || !self.relations.is_empty();
+        let filed = !self.paths.is_empty() || !self.programs.is_empty();
+        if (tabled || filed) && operation.class == Class::Opaque {
             return Some("operations whose objects cannot be known".to_owned());
         }
+        (if tabled { self.table_outside(operation) } else { None }).or_else(|| self.file_outside(operation))
+    }
+
+    fn file_outside(&self, operation: &Operation) -> Option<String> {
+        operation.objects.iter().find_map(|object| {
+            let covered = match object.kind.as_str() {
+                "path" if !self.paths.is_empty() => {
+                    !operation.has("dotdot") && self.paths.iter().any(|directory| lies_within(&object.name, directory))
+                }
+                "program" if !self.programs.is_empty() => self.programs.contains(&object.name),
+                _ => true,
+            };
+            (!covered).then(|| format!("{} `{}`", object.kind, object.name))
+        })
+    }
+
+    fn table_outside(&self, operation: &Operation) -> Option<String> {
         for object in operation.objects.iter().filter(|o| o.kind == "relation" || o.kind == "schema") {
             let (schema, qualified) = match object.kind.as_str() {
                 "schema" => (object.name.as_str(), false),
@@ -121,6 +145,10 @@ impl Scope {
                         .relations
                         .iter()
                         .all(|r| r.split_once('.').is_some_and(|(s, _)| self.schemas.contains(s)))))
+            && within(&self.programs, &inner.programs)
+            && (self.paths.is_empty()
+                || (!inner.paths.is_empty()
+                    && inner.paths.iter().all(|path| self.paths.iter().any(|outer| lies_within(path, outer)))))
             && (self.relations.is_empty()
                 || (!inner.relations.is_empty() && inner.relations.is_subset(&self.relations)))
     }
@@ -203,6 +231,49 @@ mod tests {
         let mut op = read("pg_catalog.pg_authid");
         op.objects = op.objects.into_iter().map(|o| Object { access: Access::Write, ..o }).collect();
         assert!(scope.outside(&op).is_some());
+    }
+
+    fn touching(kind: &str, name: &str) -> Operation {
+        let mut op = Operation::new("shell.read", Class::Read);
+        op.objects.insert(Object {
+            access: Access::Read,
+            kind: kind.into(),
+            name: name.into(),
+            parts: BTreeSet::new(),
+        });
+        op
+    }
+
+    #[test]
+    fn a_scope_of_paths_covers_what_lies_below_and_nothing_that_may_climb_out() {
+        let scope = Scope { paths: ["/var/log".to_owned(), "~".to_owned()].into(), ..Scope::default() };
+        for inside in ["/var/log/syslog", "/var/log/*.gz", "~/notes"] {
+            assert_eq!(scope.outside(&touching("path", inside)), None, "{inside}");
+        }
+        for outside in ["/var/logs/x", "/etc/shadow", "/var/log/../x", "relative", "/home/deploy/x", "/var/*/x"] {
+            assert!(scope.outside(&touching("path", outside)).is_some_and(|why| why.contains(outside)), "{outside}");
+        }
+        let mut climbing = touching("path", "/var/log/x");
+        climbing.facts.insert("dotdot".into());
+        assert!(scope.outside(&climbing).is_some());
+        assert!(scope.outside(&Operation::opaque("shell.opaque", "eval")).is_some());
+        assert_eq!(scope.outside(&touching("program", "cat")), None, "programs are not limited");
+        let cat = Scope { programs: ["cat".to_owned()].into(), ..Scope::default() };
+        assert!(cat.outside(&touching("program", "cat")).is_none() && cat.outside(&touching("program", "vi")).is_some());
+        assert!(cat.outside(&Operation::opaque("shell.opaque", "eval")).is_some());
+    }
+
+    #[test]
+    fn a_scope_of_paths_contains_what_lies_below_and_not_the_whole() {
+        let logs = Scope { paths: ["/var/log".to_owned()].into(), ..Scope::default() };
+        let of = |path: &str| Scope { paths: [path.to_owned()].into(), ..Scope::default() };
+        assert!(logs.contains(&of("/var/log/nginx")) && logs.contains(&logs) && Scope::default().contains(&logs));
+        for wider in ["/var", "/var/log/../x", "/var/log*", "x"] {
+            assert!(!logs.contains(&of(wider)), "{wider}");
+        }
+        assert!(!logs.contains(&Scope::default()));
+        let cat = Scope { programs: ["cat".to_owned()].into(), ..Scope::default() };
+        assert!(cat.contains(&cat) && !cat.contains(&Scope::default()) && !cat.contains(&logs));
     }
 
     #[test]

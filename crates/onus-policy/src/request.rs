@@ -7,6 +7,7 @@ use crate::schema::{Action, Schema};
 use crate::uses::Uses;
 use cedar_policy::{Context, Entities, Entity, Request, RestrictedExpression as Value};
 use onus_core::operation::{Access, Class, Operation};
+use onus_core::path::{self, Reach};
 use onus_core::time::{Civil, Timestamp};
 use onus_core::view::View;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -56,18 +57,24 @@ pub(crate) const CONTEXT: &[Attribute] = &[
     asked("administers", SET, |a| a.names(Access::Administer)),
     asked("columns", SET, |a| set(a.columns())),
     asked("columns_known", "Bool", |a| Value::new_bool(a.columns_known())),
+    asked("command", "String", |a| text(a.command())),
     asked("database", "String", |a| text(&a.view.database)),
     asked("defines", SET, |a| a.names(Access::Define)),
     asked("executes", SET, |a| a.names(Access::Execute)),
     asked("facts", SET, |a| set(a.operation.facts.iter())),
     asked("functions", SET, |a| a.of_kind("function")),
     asked("grant", "String", |a| text(a.view.grant.as_str())),
+    asked("hosts", SET, |a| set(a.kinds(&["endpoint", "host"]))),
     moment("hour", |a| Value::new_long(i64::from(a.civil.hour))),
     moment("minute", |a| Value::new_long(i64::from(a.civil.minute))),
     asked("no_where", "Bool", |a| Value::new_bool(a.operation.has("no-where"))),
     asked("opaque", SET, |a| set(a.operation.opaque.iter())),
+    asked("paths", SET, |a| a.of_kind("path")),
+    asked("programs", SET, |a| a.of_kind("program")),
     asked("purpose", "String", |a| text(&a.view.purpose)),
     asked("reads", SET, |a| a.names(Access::Read)),
+    asked("reads_some", SET, |a| set(a.some(READS, Reach::Itself))),
+    asked("reads_within", SET, |a| set(a.within(READS))),
     asked("relations", SET, |a| a.of_kind("relation")),
     asked("risk", "Long", |a| Value::new_long(i64::from(a.view.risk))),
     asked("role", "String", |a| text(a.view.role.as_str())),
@@ -76,7 +83,14 @@ pub(crate) const CONTEXT: &[Attribute] = &[
     asked("unlocks", SET, |a| set(a.unlocks.iter())),
     moment("weekday", |a| Value::new_long(i64::from(a.civil.weekday))),
     asked("writes", SET, |a| a.names(Access::Write)),
+    asked("writes_some", SET, |a| set(a.some(WRITES, Reach::Into))),
+    asked("writes_within", SET, |a| set(a.within(WRITES))),
 ];
+
+/// What counts as reading a path: to run it is to read it.
+const READS: &[Access] = &[Access::Read, Access::Execute];
+/// What counts as writing a path: to change its owner or rights, too.
+const WRITES: &[Access] = &[Access::Write, Access::Define, Access::Administer];
 
 fn text(text: &str) -> Value {
     Value::new_string(text.to_owned())
@@ -88,11 +102,50 @@ fn set(items: impl IntoIterator<Item = impl AsRef<str>>) -> Value {
 
 impl Asked<'_> {
     fn names(&self, access: Access) -> Value {
-        set(self.operation.objects.iter().filter(|o| o.access == access).map(|o| &o.name))
+        // A whole command is `command`; here it would be a program's name by another.
+        set(self.operation.objects.iter().filter(|o| o.access == access && o.kind != "command").map(|o| &o.name))
     }
 
     fn of_kind(&self, kind: &str) -> Value {
-        set(self.operation.objects.iter().filter(|o| o.kind == kind).map(|o| &o.name))
+        set(self.kinds(&[kind]))
+    }
+
+    fn kinds<'a>(&'a self, kinds: &'a [&str]) -> impl Iterator<Item = &'a String> {
+        self.operation.objects.iter().filter(|o| kinds.contains(&o.kind.as_str())).map(|o| &o.name)
+    }
+
+    /// The one command; nothing where there is none, and of several none rather than one of them.
+    fn command(&self) -> &str {
+        let mut found = self.kinds(&["command"]);
+        match (found.next(), found.next()) {
+            (Some(one), None) => one,
+            _ => "",
+        }
+    }
+
+    fn paths<'a>(&'a self, accesses: &'a [Access]) -> impl Iterator<Item = &'a str> {
+        let paths = self.operation.objects.iter().filter(|o| o.kind == "path" && accesses.contains(&o.access));
+        paths.map(|o| o.name.as_str())
+    }
+
+    /// The places that all of these paths lie in: what one of them lies in alone is not among them, and nothing is
+    /// where one of them does not say where it lies.
+    fn within(&self, accesses: &[Access]) -> BTreeSet<String> {
+        if self.operation.has("dotdot") {
+            return BTreeSet::new();
+        }
+        let all = self.paths(accesses).map(path::ancestors);
+        all.reduce(|all, one| all.intersection(&one).cloned().collect()).unwrap_or_default()
+    }
+
+    /// The places that any of these paths may touch.
+    fn some(&self, accesses: &[Access], reach: Reach) -> BTreeSet<String> {
+        let reach = if self.operation.has("recursive") { Reach::Deep } else { reach };
+        let mut places: BTreeSet<String> = self.paths(accesses).flat_map(|name| path::places(name, reach)).collect();
+        if self.operation.has("dotdot") && !places.is_empty() {
+            places.insert(path::ANYWHERE.to_owned());
+        }
+        places
     }
 
     /// Schemas named, and those that qualify a name. A quoted name may hold dots, so every part that could be the
@@ -188,6 +241,55 @@ mod tests {
         };
         assert!(known(&["id", "card"]));
         assert!(!known(&[]) && !known(&["*"]) && !known(&["id", "*"]));
+    }
+
+    fn with<T>(objects: &[(Access, &str, &str)], facts: &[&str], look: impl FnOnce(&Asked<'_>) -> T) -> T {
+        let mut operation = Operation::new("shell.read", Class::Read);
+        operation.objects = objects.iter().map(|(access, kind, name)| object(*access, kind, name, &[])).collect();
+        operation.facts = facts.iter().map(|fact| (*fact).to_owned()).collect();
+        let (v, none) = (view("reader"), BTreeSet::new());
+        look(&Asked { view: &v, operation: &operation, civil: Timestamp(0).civil(), unlocks: &none })
+    }
+
+    #[test]
+    fn reads_lie_within_what_all_of_them_lie_in() {
+        let within = |paths: &[&str], facts: &[&str]| {
+            let objects: Vec<_> = paths.iter().map(|path| (Access::Read, "path", *path)).collect();
+            with(&objects, facts, |a| a.within(READS).into_iter().collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(within(&["/var/log/syslog"], &[]), "/ /var /var/log /var/log/syslog");
+        assert_eq!(within(&["/var/log/syslog", "/var/log/nginx/x"], &[]), "/ /var /var/log");
+        assert_eq!(within(&["/var/log/syslog", "/etc/shadow"], &[]), "/");
+        assert_eq!(within(&["/var/log/*"], &[]), "/ /var /var/log");
+        assert_eq!(within(&["/var/log/x", "~/x"], &[]), "");
+        for unsure in [&["/var/log/../x"][..], &["/var/log/x", "relative"], &["/var/log/x", "~bob/x"]] {
+            assert_eq!(within(unsure, &[]), "", "{unsure:?}");
+        }
+        assert_eq!((within(&["/var/log/x"], &["dotdot"]), within(&[], &[])), (String::new(), String::new()));
+        // What is run from a path reads it, and what is written does not.
+        let mixed = [(Access::Execute, "path", "/opt/x"), (Access::Write, "path", "/tmp/y")];
+        assert!(with(&mixed, &[], |a| a.within(READS).contains("/opt") && a.within(WRITES).contains("/tmp")));
+        assert!(with(&[(Access::Read, "relation", "/var/log")], &[], |a| a.within(READS).is_empty()));
+    }
+
+    #[test]
+    fn a_forbid_sees_each_path_and_where_it_may_lead() {
+        let of = |name: &str, facts: &[&str]| with(&[(Access::Write, "path", name)], facts, |a| a.some(WRITES, Reach::Into));
+        assert!(of("~/.ssh/authorized_keys", &[]).is_superset(&["~/.ssh", "~/.*"].map(str::to_owned).into()));
+        assert!(of("/etc", &[]).contains("/etc/*") && of("/etc", &["recursive"]).contains("/etc/**"));
+        assert!(of("/srv/x", &["dotdot"]).contains("..") && !of("/srv/x", &[]).contains(".."));
+        assert!(with(&[(Access::Read, "path", "/etc/shadow")], &[], |a| a.some(WRITES, Reach::Into).is_empty()));
+    }
+
+    #[test]
+    fn a_command_is_one_or_none_and_no_programs_name() {
+        let one = [(Access::Execute, "program", "systemctl"), (Access::Execute, "command", "systemctl restart nginx")];
+        assert_eq!(with(&one, &[], |a| a.command().to_owned()), "systemctl restart nginx");
+        assert!(with(&one, &[], |a| format!("{:?}", a.names(Access::Execute)) == format!("{:?}", set(["systemctl"]))));
+        let two = [(Access::Execute, "command", "true"), (Access::Execute, "command", "rm -r /")];
+        assert_eq!(with(&two, &[], |a| a.command().to_owned()), "");
+        let hosts = [(Access::Execute, "endpoint", "db:5432"), (Access::Read, "host", "db")];
+        assert!(with(&hosts, &[], |a| a.kinds(&["endpoint", "host"]).count() == 2));
     }
 
     #[test]

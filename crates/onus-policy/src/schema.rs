@@ -150,7 +150,7 @@ fn preamble() -> String {
 pub(crate) mod tests {
     use super::*;
 
-    /// The table that the PostgreSQL classifier has, as data.
+    /// The tables that the protocols' classifiers have, as data.
     pub(crate) fn actions() -> Vec<(&'static str, Class)> {
         include_str!("../tests/it/actions.txt")
             .lines()

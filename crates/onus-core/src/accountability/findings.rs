@@ -7,7 +7,7 @@
 use crate::decision::Effect;
 use crate::estate::Plane;
 use crate::event::{Approval, EndReason, Entry, Event, Grant, KillTarget, KillTimes, Session};
-use crate::ids::{PartyId, PolicyId, SessionId};
+use crate::ids::{PartyId, PolicyId, SessionId, SubjectId};
 use crate::state::State;
 use crate::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,8 @@ pub struct Case {
     pub closed: Option<(u64, Timestamp, EndReason)>,
     /// Kills that were aimed at it.
     pub kills: Vec<(u64, Timestamp, String)>,
+    /// Who watched it as it went, and the entries that say so.
+    pub watched: Vec<(u64, SubjectId)>,
     /// How the kill went.
     pub kill_times: Option<(u64, KillTimes)>,
     /// What was used.
@@ -121,6 +123,7 @@ impl Case {
                         at_end: State::default(),
                         closed: None,
                         kills: Vec::new(),
+                        watched: Vec::new(),
                         kill_times: None,
                         used: used.clone(),
                     });
@@ -142,6 +145,11 @@ impl Case {
                         if aimed {
                             case.kills.push((position, entry.at, format!("{}: {reason}", entry.by)));
                         }
+                    }
+                }
+                Event::WatchBegan { session: watched, subject, .. } if watched == session => {
+                    if let Some(case) = &mut case {
+                        case.watched.push((position, subject.clone()));
                     }
                 }
                 Event::KillCompleted { session: killed, times, .. } if killed == session => {
@@ -268,6 +276,17 @@ fn permitted_abuse(case: &Case, rule: &'static str) -> Vec<Finding> {
             who: Some(subject.clone()),
             because: "confirmed a held operation".to_owned(),
             evidence: vec![*opened_at],
+            incomplete: None,
+        });
+    }
+    for (position, subject) in &case.watched {
+        found.push(Finding {
+            rule: rule.into(),
+            plane: Plane::Runtime,
+            part: Part::Consulted,
+            who: Some(subject.to_string()),
+            because: "watched the session as it went".to_owned(),
+            evidence: vec![*position],
             incomplete: None,
         });
     }

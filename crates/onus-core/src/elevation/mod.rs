@@ -96,6 +96,12 @@ fn narrowed(role: &Role, asked: &Scope) -> Option<Scope> {
         scope.schemas.clone_from(&role.scope.schemas);
         scope.relations.clone_from(&role.scope.relations);
     }
+    if scope.paths.is_empty() {
+        scope.paths.clone_from(&role.scope.paths);
+    }
+    if scope.programs.is_empty() {
+        scope.programs.clone_from(&role.scope.programs);
+    }
     role.scope.contains(&scope).then_some(scope)
 }
 
@@ -124,13 +130,8 @@ pub(crate) fn approve(
     let approvers = list(&role.approvers);
     // INVARIANT 6: nobody approves their own request, administrators included; nor does a second subject of the same
     // person, nor the person who answers for a workload or agent on its behalf.
-    let own = estate.subjects.get(&request.subject);
     let party = state.party_of(&approver);
-    let same_person = approver == request.subject
-        || party.is_some_and(|party| {
-            own.is_some_and(|own| own.party.as_ref() == Some(party) || (own.party.is_none() && own.owner == *party))
-        });
-    if same_person {
+    if state.same_person(&approver, &request.subject) {
         return Err(Refusal::SelfApproval { approvers });
     }
     if state.vouched_for(&approver, &request.subject) {

@@ -88,8 +88,12 @@ pub fn touched_by(state: &State, event: &Event) -> Vec<SessionId> {
         | Event::EstateWithdrawn { .. }
         | Event::PartyLeft { .. }
         | Event::PolicyActivated { .. } => select(&|_| true),
-        Event::SubjectDisabled { subject, .. }
-        | Event::SubjectEnabled { subject, .. }
+        // A watcher who may do nothing no longer counts as one.
+        Event::SubjectDisabled { subject, .. } => select(&|session| {
+            session.subject == *subject || state.watches.get(&session.id).is_some_and(|by| by.contains(subject))
+        }),
+        Event::WatchBegan { session, .. } | Event::WatchEnded { session, .. } => select(&|live| live.id == *session),
+        Event::SubjectEnabled { subject, .. }
         | Event::KeyEnrolled { subject, .. }
         | Event::RiskChanged { subject, .. } => select(&|session| session.subject == *subject),
         Event::GrantRevoked { grant, .. } | Event::GrantExpired { grant } => select(&|session| session.grant == *grant),
@@ -113,6 +117,7 @@ pub fn touched_by(state: &State, event: &Event) -> Vec<SessionId> {
         | Event::HoldLapsed { .. }
         | Event::KillCompleted { .. }
         | Event::JournalAnchored { .. }
+        | Event::HostKeyChanged { .. }
         | Event::GatewayStarted { .. } => Vec::new(),
     }
 }

@@ -2,6 +2,10 @@
 
 mod judge;
 
+mod watch;
+
+pub(crate) use watch::{begin_watch, end_watch, note_host_key};
+
 pub use judge::{Standing, judge_session, touched_by};
 
 use crate::accountability;
@@ -128,12 +132,7 @@ fn may_answer<'a>(state: &'a State, id: &HoldId, by: &Actor) -> Result<(&'a Hold
     let hold = state.holds.get(id).ok_or_else(|| Refusal::UnknownHold(id.clone()))?;
     let names = hold.by.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let party = state.party_of(subject);
-    let own = state.estate.subjects.get(&hold.subject);
-    let same_person = *subject == hold.subject
-        || party.is_some_and(|party| {
-            own.is_some_and(|own| own.party.as_ref() == Some(party) || (own.party.is_none() && own.owner == *party))
-        });
-    if same_person {
+    if state.same_person(subject, &hold.subject) {
         return Err(Refusal::SelfConfirmation { by: names });
     }
     if state.vouched_for(subject, &hold.subject) {

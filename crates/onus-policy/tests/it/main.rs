@@ -7,7 +7,7 @@ mod replaying;
 use onus_core::operation::Class;
 use onus_policy::{KnownParties, PolicySet};
 
-/// The table that the PostgreSQL classifier has, as data.
+/// The tables that the protocols' classifiers have, as data.
 fn actions() -> Vec<(&'static str, Class)> {
     include_str!("actions.txt")
         .lines()
