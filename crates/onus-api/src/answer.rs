@@ -83,6 +83,8 @@ impl From<&Refusal> for Problem {
             | R::SelfApproval { .. }
             | R::NotAnApprover { .. }
             | R::SelfConfirmation { .. }
+            | R::SelfWatch { .. }
+            | R::NotAWatcher { .. }
             | R::NotIndependent { .. }
             | R::NotAConfirmer { .. }
             | R::NotAllowed { .. }

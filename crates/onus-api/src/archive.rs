@@ -22,6 +22,30 @@ pub struct Opened {
     pub head: String,
 }
 
+/// The newest records of a session's journal.
+#[derive(Debug, Clone, Default)]
+pub struct Tail {
+    /// As in [`Opened`], in order.
+    pub records: Vec<serde_json::Value>,
+    /// The number of the last record in it, or of the one asked after.
+    pub last: u64,
+}
+
+/// A place where a text was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// When, in milliseconds since the epoch.
+    pub at: u64,
+    /// `command` for what was asked, `output` or `input` for what a terminal showed.
+    pub kind: &'static str,
+    /// The operation, for a command.
+    pub op: Option<u64>,
+    /// The stream, for what a terminal showed.
+    pub channel: Option<u64>,
+    /// The line that holds it. Written by whoever is recorded: escape it before a terminal sees it.
+    pub text: String,
+}
+
 /// What a tile's path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TileAnswer {
@@ -44,6 +68,22 @@ pub trait Archive: Send + Sync {
     /// # Errors
     /// When there is no journal, or it can't be read.
     fn open(&self, gateway: &Gateway, session: &SessionId, anchors: &[(u64, String)]) -> io::Result<Opened>;
+
+    /// The records after `after`, as far as they are whole, and at most about `most` bytes of them. For a journal that
+    /// is being written; what it is held against is its own chain only. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When there is no journal, or it can't be read.
+    fn tail(&self, gateway: &Gateway, session: &SessionId, after: u64, most: usize) -> io::Result<Tail>;
+
+    /// The journal's size in bytes: it grows with every record. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When there is no journal.
+    fn size(&self, gateway: &Gateway, session: &SessionId) -> io::Result<u64>;
+
+    /// Where a text stands in commands and plain terminal text, without regard to case; at most so many places.
+    fn search(&self, records: &[serde_json::Value], text: &str, most: usize) -> Vec<Hit>;
 
     /// What the path (`tile/0/000.p/5`, C2SP tlog-tiles) names in the ledger of `size` entries; `None` if nothing.
     fn tile(&self, shared: &Shared, size: u64, path: &str) -> Option<TileAnswer>;

@@ -7,6 +7,7 @@ use crate::answer::{Body, Problem, id};
 use crate::caller::{Caller, Peer};
 use crate::rights;
 use crate::server::{Api, blocking};
+use crate::ssh;
 use axum::Json;
 use axum::extract::State as Of;
 use axum::http::StatusCode;
@@ -137,7 +138,7 @@ pub(crate) async fn enrol(
 ) -> Result<Json<Value>, Problem> {
     braked(&api, &subject, &peer)?;
     // What is wrong with the request itself is said before the code is used up.
-    let csr = request(&csr)?;
+    let (asked, csr) = (csr.clone(), request(&csr)?);
     let name = SubjectId::parse(&subject).map_err(|_| no_code())?;
     let password = password
         .map(|text| NewPassword::parse(text.clone().into()).map(|new| (new, text)))
@@ -190,7 +191,7 @@ pub(crate) async fn enrol(
     }
     let certificate = certify(&api, &name, text, csr).await?;
     api.throttle().passed(&subject, &peer.source.to_string());
-    Ok(Json(shown(&api, &certificate)))
+    Ok(Json(shown(&api, &certificate, &asked).await))
 }
 
 #[derive(Deserialize)]
@@ -210,11 +211,11 @@ pub(crate) async fn login(
     if password.as_ref().is_some_and(|text| text.len() > MAX_PASSWORD_BYTES) {
         return Err(Problem::unproven(REFUSED));
     }
-    let csr = request(&csr)?;
+    let (asked, csr) = (csr.clone(), request(&csr)?);
     let name = SubjectId::parse(&subject).map_err(|_| Problem::unproven(REFUSED))?;
     let certificate = certify(&api, &name, password, csr).await?;
     api.throttle().passed(&subject, &peer.source.to_string());
-    Ok(Json(shown(&api, &certificate)))
+    Ok(Json(shown(&api, &certificate, &asked).await))
 }
 
 /// Applies the login rule to what is stored, and certifies the key if it passes.
@@ -259,15 +260,36 @@ fn stored_login(gateway: &Gateway, subject: &SubjectId, hash: Option<&[u8]>) -> 
     })
 }
 
-fn shown(api: &Api, certificate: &ClientCertificate) -> Value {
-    json!({
+/// What a subject gets: its certificate, and one over the same key for SSH. Without the latter a login is still one.
+async fn shown(api: &Api, certificate: &ClientCertificate, csr_pem: &str) -> Value {
+    let mut answer = ssh::door(api);
+    if let Some(line) = ssh::public_line(csr_pem, &certificate.fingerprint) {
+        answer["ssh_public_key"] = line.clone().into();
+        let (subject, voucher) = (certificate.subject.clone(), certificate.fingerprint.clone());
+        let until = certificate.not_after_ms;
+        let made =
+            blocking(&api.gateway, move |gateway| gateway.ssh_login_certificate(&subject, &line, &voucher, until))
+                .await;
+        match made {
+            Ok(Ok(ssh_certificate)) => answer["ssh_certificate"] = ssh_certificate.into(),
+            Ok(Err(fault)) => tracing::error!(%fault, "the key of a login could not be certified for SSH"),
+            Err(problem) => {
+                tracing::error!(problem = problem.error, "the key of a login could not be certified for SSH")
+            }
+        }
+    }
+    let plain = json!({
         "subject": certificate.subject.as_str(),
         "certificate": certificate.cert_pem,
         "ca": api.gateway.ca.cert_pem(),
         "not_after": certificate.not_after_ms,
         "key": certificate.fingerprint.as_str(),
         "ledger": api.gateway.ledger_key(),
-    })
+    });
+    if let (Some(answer), Value::Object(plain)) = (answer.as_object_mut(), plain) {
+        answer.extend(plain);
+    }
+    answer
 }
 
 /// The authority's certificate; who fetches it without trust compares its fingerprint.

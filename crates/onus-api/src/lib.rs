@@ -14,12 +14,15 @@ pub mod used;
 pub mod verify;
 
 pub mod enrolment;
+pub mod watch;
 
 mod access;
 mod change;
 mod ledger;
 mod listing;
+mod search;
 mod sessions;
+mod ssh;
 
-pub use archive::{Archive, Opened, TileAnswer};
+pub use archive::{Archive, Hit, Opened, Tail, TileAnswer};
 pub use server::{Api, router, serve};

@@ -31,6 +31,7 @@ pub(crate) async fn status(Of(api): Of<Arc<Api>>, _: Caller) -> Answer {
         "here": shared.registry.live().len(),
         "credentials": state.credentials.len(),
         "postgres": api.postgres,
+        "ssh": api.ssh,
         "ledger": api.gateway.ledger_key(),
     })))
 }
@@ -123,6 +124,7 @@ pub(crate) async fn resources(Of(api): Of<Arc<Api>>, caller: Caller) -> Answer {
                     let held = state.grants_of(&caller.subject, id).find(|g| g.role == *name && g.deadline > now);
                     json!({"role": name, "why": role.why, "max_for": role.max_for, "approvers": role.approvers,
                            "approvals": role.approvals, "scope": role.scope,
+                           "login": role.login, "shell": role.shell, "watchers": role.watchers,
                            "granted_until": held.map(|grant| grant.deadline)})
                 })
                 .collect();

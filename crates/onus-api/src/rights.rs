@@ -31,7 +31,7 @@ pub fn governs(state: &State, subject: &SubjectId) -> bool {
 }
 
 /// Whether the subject may see what was done in a session: its own, one on what it owns, one whose grant it approved,
-/// or any if it oversees.
+/// one whose role names it as a watcher, or any if it oversees.
 pub fn may_see_session(state: &State, subject: &SubjectId, session: &Session, grant: Option<&Grant>) -> bool {
     if !state.in_good_standing(subject) {
         return false;
@@ -45,6 +45,10 @@ pub fn may_see_session(state: &State, subject: &SubjectId, session: &Session, gr
     let Some(party) = state.party_of(subject).filter(|party| state.estate.is_active(party)) else {
         return false;
     };
+    // Who is to watch it must see it, and must be able to look back at what they watched.
+    if state.estate.roles.get(&session.role).is_some_and(|role| state.estate.is_named(party, &role.watchers)) {
+        return true;
+    }
     // Who owned it when the session opened, and who owns it now and must answer for it.
     let then = session.accountable.of(Plane::Service).is_some_and(|owner| owner.party == *party);
     let now = state.estate.resources.get(&session.resource).is_some_and(|resource| {

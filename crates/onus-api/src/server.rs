@@ -3,7 +3,8 @@
 use crate::answer::Problem;
 use crate::archive::Archive;
 use crate::caller::Peer;
-use crate::{access, change, enrolment, ledger, listing, sessions};
+use crate::watch::{self as watching, Watches};
+use crate::{access, change, enrolment, ledger, listing, search, sessions, ssh};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
@@ -22,7 +23,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
+use tokio::sync::watch::Receiver;
 use tokio_rustls::TlsAcceptor;
 
 /// The largest request body.
@@ -46,6 +48,10 @@ pub struct Api {
     pub archive: Box<dyn Archive>,
     /// Where clients reach PostgreSQL resources, `host:port`.
     pub postgres: String,
+    /// Where clients reach SSH resources, `host:port`; `None` without that door.
+    pub ssh: Option<String>,
+    pub(crate) watches: Watches,
+    pub(crate) searches: Semaphore,
     throttle: Mutex<Throttle>,
     hashes: Semaphore,
 }
@@ -54,7 +60,23 @@ impl Api {
     /// The API of a gateway that clients reach for PostgreSQL at `postgres`.
     pub fn new(gateway: Arc<Gateway>, archive: Box<dyn Archive>, postgres: String) -> Self {
         let throttle = Mutex::new(Throttle::new(Limits::default()));
-        Self { gateway, archive, postgres, throttle, hashes: Semaphore::new(HASHES) }
+        Self {
+            gateway,
+            archive,
+            postgres,
+            ssh: None,
+            watches: Watches::default(),
+            searches: search::turns(),
+            throttle,
+            hashes: Semaphore::new(HASHES),
+        }
+    }
+
+    /// Says where clients reach SSH resources.
+    #[must_use]
+    pub fn with_ssh(mut self, address: String) -> Self {
+        self.ssh = Some(address);
+        self
     }
 
     pub(crate) fn throttle(&self) -> MutexGuard<'_, Throttle> {
@@ -109,6 +131,11 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/session/{id}", get(sessions::show))
         .route("/v1/session/{id}/journal", get(sessions::journal))
         .route("/v1/session/{id}/verify", get(sessions::check))
+        .route("/v1/session/{id}/tape", get(watching::tape))
+        .route("/v1/session/{id}/unwatch", post(watching::unwatch))
+        .route("/v1/search", get(search::search))
+        .route("/v1/ssh", get(ssh::authorities))
+        .route("/v1/ssh/certificate", post(ssh::certificate))
         .route("/v1/who/{id}", get(sessions::who))
         .fallback(|| async { Problem::missing("there is no such route") })
         .layer(DefaultBodyLimit::max(BODY))
@@ -130,7 +157,7 @@ async fn limit(request: Request, next: Next) -> Response {
 pub async fn serve(
     api: Arc<Api>,
     listener: TcpListener,
-    mut stop: watch::Receiver<bool>,
+    mut stop: Receiver<bool>,
 ) -> Result<(), onus_gateway::door::TlsError> {
     let tls = api.gateway.server_tls(&[b"http/1.1"], ClientCertificate::Offered)?;
     let acceptor = TlsAcceptor::from(tls);
@@ -168,7 +195,7 @@ async fn connection(
     router: Router,
     stream: TcpStream,
     from: SocketAddr,
-    mut stop: watch::Receiver<bool>,
+    mut stop: Receiver<bool>,
 ) {
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -204,7 +231,7 @@ async fn connection(
 }
 
 /// Waits until the gateway is to stop; whoever could say so being gone means the same.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+async fn stopped(stop: &mut Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

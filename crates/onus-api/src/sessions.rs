@@ -63,6 +63,8 @@ pub(crate) async fn list(Of(api): Of<Arc<Api>>, caller: Caller, Query(which): Qu
         let grant = state.grants.get(&session.grant);
         if rights::may_see_session(&state, &caller.subject, session, grant) {
             let mut row = plain(session, grant);
+            row["watchers"] = json!(state.watches.get(&session.id));
+            row["frozen"] = json!(state.needs_watch(&session.id) && !state.is_watched(&session.id));
             row["totals"] = json!(live.get(&session.id).map(|live| counted(&live.counters)));
             shown.push(row);
         }
@@ -122,7 +124,8 @@ async fn opened(api: &Arc<Api>, session: &SessionId, entries: &[Entry]) -> Resul
 /// What the ledger says of one session.
 pub(crate) async fn show(Of(api): Of<Arc<Api>>, caller: Caller, Path(session): Path<String>) -> Answer {
     let (wanted, entries) = seen(&api, &caller, &session).await?;
-    let mut shown = json!({"session": wanted, "anchors": [], "credentials": [], "holds": [], "kills": []});
+    let mut shown = json!({"session": wanted, "anchors": [], "credentials": [], "holds": [], "kills": [],
+                           "watches": [], "host_keys": []});
     let push = |shown: &mut Value, list: &str, item: Value| {
         if let Some(items) = shown[list].as_array_mut() {
             items.push(item);
@@ -199,6 +202,21 @@ pub(crate) async fn show(Of(api): Of<Arc<Api>>, caller: Caller, Path(session): P
                     &mut shown,
                     "kills",
                     json!({"position": position, "at": at, "by": by, "target": target.to_string(), "reason": reason}),
+                );
+            }
+            Event::WatchBegan { session, subject, party } if session == wanted => {
+                let began = json!({"position": position, "at": at, "subject": subject, "party": party, "began": true});
+                push(&mut shown, "watches", began);
+            }
+            Event::WatchEnded { session, subject, reason } if session == wanted => {
+                let ended = json!({"position": position, "at": at, "subject": subject, "ended": reason});
+                push(&mut shown, "watches", ended);
+            }
+            Event::HostKeyChanged { session: Some(session), expected, seen, .. } if session == wanted => {
+                push(
+                    &mut shown,
+                    "host_keys",
+                    json!({"position": position, "at": at, "expected": expected, "seen": seen}),
                 );
             }
             Event::KillCompleted { session, ordered, times } if session == wanted => {

@@ -238,6 +238,7 @@ fn one() -> u8 {
 /// One declared thing, with its name: the unit in which the estate changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[allow(clippy::large_enum_variant, reason = "made one at a time when an estate changes, and never kept in numbers")]
 pub enum Declared {
     /// A party.
     Party {
@@ -522,11 +523,13 @@ impl Estate {
                 }
             }
             if let Some(login) = role.login.as_ref().filter(|login| !is_login(login)) {
-                let text = format!("`{login}` can't be an account; use letters, digits and . _ -, at most {MAX_LOGIN_BYTES}");
+                let text =
+                    format!("`{login}` can't be an account; use letters, digits and . _ -, at most {MAX_LOGIN_BYTES}");
                 problem("role", id.to_string(), "login", Some(login.clone()), text);
             }
             for path in role.scope.paths.iter().filter(|path| path::settled(path).as_ref() != Some(path)) {
-                let text = format!("`{path}` is no plain path; write it from `/` or `~`, without `..`, `*` or a last `/`");
+                let text =
+                    format!("`{path}` is no plain path; write it from `/` or `~`, without `..`, `*` or a last `/`");
                 problem("role", id.to_string(), "scope", Some(path.clone()), text);
             }
             if role.approvers.is_empty() || role.approvals == 0 {

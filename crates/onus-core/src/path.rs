@@ -158,7 +158,9 @@ mod tests {
 
     #[test]
     fn only_a_name_that_surely_lies_there_lies_within() {
-        for inside in ["/var/log", "/var/log/", "/var/log/x", "/var//log/./x", "/var/log/*", "/var/log/*/x", "//var/log/x"] {
+        for inside in
+            ["/var/log", "/var/log/", "/var/log/x", "/var//log/./x", "/var/log/*", "/var/log/*/x", "//var/log/x"]
+        {
             assert!(lies_within(inside, "/var/log"), "{inside}");
         }
         for outside in [
@@ -178,7 +180,9 @@ mod tests {
             assert!(!lies_within(outside, "/var/log"), "{outside}");
         }
         assert!(lies_within("~/a/b", "~") && lies_within("~", "~") && lies_within("/x", "/"));
-        assert!(!lies_within("~bob", "~") && !lies_within("/x", "~") && !lies_within("/x", "") && !lies_within("/x", "/*"));
+        assert!(
+            !lies_within("~bob", "~") && !lies_within("/x", "~") && !lies_within("/x", "") && !lies_within("/x", "/*")
+        );
     }
 
     #[test]
@@ -208,7 +212,9 @@ mod tests {
     #[test]
     fn a_dot_file_is_one_however_the_home_is_written() {
         use Reach::{Deep, Into, Itself};
-        for dotted in ["~/.bashrc", "~/.config/x", "/root/.profile", "/home/a/.x", "~/./.bashrc", "~/x/../.bashrc", ".x"] {
+        for dotted in
+            ["~/.bashrc", "~/.config/x", "/root/.profile", "/home/a/.x", "~/./.bashrc", "~/x/../.bashrc", ".x"]
+        {
             assert!(has(dotted, Itself, DOT_FILES), "{dotted}");
         }
         for home in ["~", "/home/a", "/root", "~/", "/home/a/"] {

@@ -261,9 +261,8 @@ impl State {
             self.in_good_standing(watcher)
                 && !self.same_person(watcher, &watched.subject)
                 && !self.vouched_for(watcher, &watched.subject)
-                && named.is_none_or(|named| {
-                    self.party_of(watcher).is_some_and(|party| self.estate.is_named(party, named))
-                })
+                && named
+                    .is_none_or(|named| self.party_of(watcher).is_some_and(|party| self.estate.is_named(party, named)))
         })
     }
 

@@ -415,7 +415,8 @@ fn a_role_that_demands_a_watcher_counts_only_an_independent_one_who_is_named() {
     world.must(watch("S-1"), &subject("bob"));
     assert!(world.state.is_watched(&session));
     assert!(matches!(world.give(watch("S-1"), &subject("bob")), Err(Refusal::NothingToDo)));
-    let end = |who: &str, reason: &str| Command::EndWatch { session: id("S-1"), subject: id(who), reason: reason.into() };
+    let end =
+        |who: &str, reason: &str| Command::EndWatch { session: id("S-1"), subject: id(who), reason: reason.into() };
     assert!(matches!(world.give(end("bob", "x"), &subject("alice")), Err(Refusal::NotAllowed { .. })));
     let ended = world.must(end("bob", "went home"), &subject("bob"));
     assert_eq!(touched_by(&world.state, &ended[0]), [session.clone()], "its task is told");
@@ -447,16 +448,26 @@ fn a_watch_ends_with_its_session_and_survives_a_snapshot() {
     world.must(watch("S-1"), &subject("bob"));
     let back = State::from_snapshot(&world.state.snapshot()).expect("reads back");
     assert!(back.is_watched(&id("S-1")));
-    let close = Command::CloseSession {
-        session: id("S-1"),
-        reason: EndReason::ClientClosed,
-        totals: SessionTotals::default(),
-    };
+    let close =
+        Command::CloseSession { session: id("S-1"), reason: EndReason::ClientClosed, totals: SessionTotals::default() };
     world.must(close, &Actor::Gateway("g".into()));
     assert!(world.state.watches.is_empty() && !world.state.needs_watch(&id("S-1")));
     let late = Event::WatchBegan { session: id("S-1"), subject: id("bob"), party: None };
     world.state.apply(&Entry { at: world.now, by: subject("bob"), event: late });
     assert!(world.state.watches.is_empty());
+}
+
+#[test]
+fn a_session_with_the_hosts_own_shell_is_observed_whatever_the_gateway_claims() {
+    let mut world = World::new();
+    let mut wanted = estate();
+    wanted.roles.get_mut(&id::<RoleId>("reader")).expect("there").shell = Terminal::Raw;
+    world.must(Command::ApplyEstate { wanted: Box::new(wanted) }, &subject("root"));
+    world.request("alice").expect("in order");
+    world.approve("bob").expect("in order");
+    world.open("alice").expect("in order");
+    assert_eq!(world.state.sessions[&id::<SessionId>("S-1")].tier, Tier::Observed);
+    assert_eq!(World::in_session().state.sessions[&id::<SessionId>("S-1")].tier, Tier::Sealed);
 }
 
 #[test]

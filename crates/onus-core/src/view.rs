@@ -259,7 +259,9 @@ mod tests {
         assert!(scope.outside(&Operation::opaque("shell.opaque", "eval")).is_some());
         assert_eq!(scope.outside(&touching("program", "cat")), None, "programs are not limited");
         let cat = Scope { programs: ["cat".to_owned()].into(), ..Scope::default() };
-        assert!(cat.outside(&touching("program", "cat")).is_none() && cat.outside(&touching("program", "vi")).is_some());
+        assert!(
+            cat.outside(&touching("program", "cat")).is_none() && cat.outside(&touching("program", "vi")).is_some()
+        );
         assert!(cat.outside(&Operation::opaque("shell.opaque", "eval")).is_some());
     }
 

@@ -540,6 +540,10 @@ impl Keeper {
             match judge_session(&state, session) {
                 Standing::Live(view) => {
                     // One that is being opened takes its first view from the state itself.
+                    if live.view.is_none() {
+                        continue;
+                    }
+                    live.freeze(&state, session);
                     let Some(before) = &live.view else { continue };
                     let same = {
                         let mut as_before = (*view).clone();

@@ -6,6 +6,7 @@ use crate::journal::Journals;
 use crate::pg::CancelKeys;
 use crate::policy::{PolicyTexts, Shelf, owners};
 use crate::registry::ToSession;
+use crate::ssh::keys::{SshKeys, SshKeysError};
 use crate::upstream::Admins;
 use crate::vault::Vault;
 use onus_authn::ca::CertificateAuthority;
@@ -81,6 +82,9 @@ pub enum GatewayError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The SSH keys.
+    #[error("the SSH keys cannot be had")]
+    Ssh(#[from] SshKeysError),
     /// The ledger can't be read.
     #[error("cannot read the ledger")]
     Store(#[from] StoreFault),
@@ -108,6 +112,8 @@ pub struct Gateway {
     pub ca: CertificateAuthority,
     /// Sealed secrets.
     pub vault: Vault,
+    /// Its SSH authorities and host key.
+    pub ssh: SshKeys,
     /// Journals.
     pub journals: Journals,
     pub(crate) control: Control,
@@ -132,9 +138,12 @@ impl Gateway {
             .map_err(GatewayError::Journals)?;
         let ledger_key = keys.ledger.verifier().to_vkey();
         let (control, thread) = Control::start(stores.ledger, keys.ledger)?;
+        let vault = Vault::new(stores.vault, Arc::new(keys.sealer));
+        let ssh = SshKeys::open(&vault, &settings.public_names)?;
         let gateway = Arc::new(Self {
             ca: keys.ca,
-            vault: Vault::new(stores.vault, Arc::new(keys.sealer)),
+            ssh,
+            vault,
             journals,
             control,
             shelf: Arc::new(Shelf::default()),

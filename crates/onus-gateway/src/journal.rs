@@ -11,6 +11,7 @@ use onus_core::ids::{PolicyId, SessionId};
 use onus_core::operation::Durability;
 use onus_journal::{Anchor, SessionKey, Writer};
 use onus_pep::{Appended, Journal, Record, RecordNo};
+use std::cell::RefCell;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -21,8 +22,29 @@ use tokio::sync::mpsc::UnboundedSender;
 /// A segment is closed and the next one begun at this size.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// zstd's level for tapes: terminal output is highly repetitive, and more effort gains little.
+const COMPRESSION: i32 = 1;
+
 /// Buffers larger than this are given back when the session idles.
 const KEPT_BUFFER: usize = 1024;
+
+/// Pieces of tape from this length on are compressed; a shorter one would only grow.
+const COMPRESSED_FROM: usize = 96;
+
+thread_local! {
+    /// One compressor for all sessions of a thread: its memory must not stay with an idle session.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        let compressor = match slot {
+            Some(compressor) => compressor,
+            None => slot.insert(zstd::bulk::Compressor::new(COMPRESSION)?),
+        };
+        compressor.compress(bytes)
+    })
+}
 
 /// Where journals live and how they are synced.
 #[derive(Clone)]
@@ -258,7 +280,15 @@ impl FileJournal {
 
     fn try_append(&mut self, record: &Record<'_>) -> io::Result<()> {
         self.scratch.clear();
-        record.encode(&mut self.scratch);
+        match record {
+            Record::Tape { lane, at, track, length, coding: None, bytes } if bytes.len() >= COMPRESSED_FROM => {
+                let packed = compress(bytes)?;
+                let smaller = packed.len() < bytes.len();
+                let (coding, bytes) = if smaller { (Some("zstd"), packed.as_slice()) } else { (None, *bytes) };
+                Record::Tape { lane: *lane, at: *at, track, length: *length, coding, bytes }.encode(&mut self.scratch);
+            }
+            _ => record.encode(&mut self.scratch),
+        }
         let writer = self.writer.as_mut().ok_or_else(|| io::Error::other("the journal is closed"))?;
         writer.append(now().0, &self.scratch, &mut self.buffer).map_err(|error| io::Error::other(error.to_string()))?;
         // What a statement came to may lag; what goes upstream may not.
@@ -287,7 +317,7 @@ impl FileJournal {
             Record::Confirmed { .. } => Counters::add(&self.counters.permitted, 1),
             Record::Refused { .. } => Counters::add(&self.counters.refused, 1),
             Record::Done { done, .. } => Counters::add(&self.counters.rows, done.rows),
-            Record::View { .. } | Record::Hold { .. } | Record::End { .. } => {}
+            Record::View { .. } | Record::Hold { .. } | Record::Tape { .. } | Record::End { .. } => {}
         }
     }
 }

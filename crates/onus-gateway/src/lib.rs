@@ -14,8 +14,10 @@ pub mod vault;
 pub mod door;
 pub mod pg;
 pub mod session;
+pub mod ssh;
 pub mod upstream;
 
+mod begun;
 mod gateway;
 mod recovery;
 

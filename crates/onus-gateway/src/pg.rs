@@ -4,21 +4,21 @@
 //! (`OpenSession`), then a credential for it, then the machine. What fails on the way is told to the client in its own
 //! protocol and leaves an event.
 
-use crate::control::{ControlError, now, view_json};
+use crate::begun::{Begun, NotOpened, Retire};
+use crate::control::{now, view_json};
 use crate::door::ClientCertificate;
 use crate::gateway::Gateway;
 use crate::ids;
-use crate::registry::{Counters, Live, ToSession};
+use crate::registry::ToSession;
 use crate::session::{self, Ended, Parts, Stop};
-use crate::upstream::{Admin, CredentialKind, Retired, Target, Upstream, UpstreamError, stored_credential};
+use crate::upstream::{Admin, CredentialKind, Target, Upstream, UpstreamError, stored_credential};
 use base64::Engine;
 use bytes::{Bytes, BytesMut};
 use onus_authn::verify::VerifiedSubject;
 use onus_core::command::{Command, OpenSession};
-use onus_core::event::{EndReason, Event, KillTimes, Session, SessionTotals};
-use onus_core::ids::{CredentialId, ResourceId, RoleId, SessionId, SubjectId};
+use onus_core::event::{EndReason, SessionTotals};
+use onus_core::ids::{CredentialId, ResourceId, RoleId, SubjectId};
 use onus_core::refusal::Refusal;
-use onus_core::runtime::{Standing, judge_session};
 use onus_core::view::Tier;
 use onus_issue::{Issued, Issuer, Order, RoleName};
 use onus_pep::{Limits, Machine};
@@ -52,9 +52,6 @@ const LOG_IN: Duration = Duration::from_secs(10);
 
 /// Sockets that are not yet sessions, at one time.
 const KNOCKING: usize = 1024;
-
-/// How long the end of a session waits for its credential's, before the two are noted apart.
-const TOGETHER: Duration = Duration::from_millis(500);
 
 /// Seeds the hashing of texts, so that nobody can choose texts that collide.
 pub fn hash_seed() -> u64 {
@@ -124,6 +121,15 @@ impl TurnedAway {
 impl From<Refusal> for TurnedAway {
     fn from(refusal: Refusal) -> Self {
         Self::new("28000", refusal.to_string())
+    }
+}
+
+impl From<NotOpened> for TurnedAway {
+    fn from(why: NotOpened) -> Self {
+        match why {
+            NotOpened::Refused(refusal) => refusal.into(),
+            NotOpened::Unavailable(text) => Self::new("57P03", text),
+        }
     }
 }
 
@@ -349,7 +355,7 @@ impl Gateway {
             CredentialKind::SessionRole => Tier::Sealed,
             CredentialKind::Stored => Tier::Mediated,
         };
-        let open = Command::OpenSession(Box::new(OpenSession {
+        let open = OpenSession {
             id: id.clone(),
             subject: subject.clone(),
             resource: resource.clone(),
@@ -359,63 +365,28 @@ impl Gateway {
             source: peer.to_string(),
             gateway: self.settings.name.clone(),
             tier,
-        }));
+        };
         let role_name = RoleName::of_session(&id).map_err(|error| TurnedAway::new("28000", error.to_string()))?;
         let credential =
             CredentialId::parse(&format!("C-{id}")).map_err(|error| TurnedAway::new("28000", error.to_string()))?;
-        let mut commands = vec![open];
+        let (mut with, mut own) = (Vec::new(), None);
         if target.credential == CredentialKind::SessionRole {
             // In the ledger before it is on the server: after a crash there is none that nobody knows of.
-            commands.push(Command::NoteCredential {
+            with.push(Command::NoteCredential {
                 credential: credential.clone(),
                 session: id.clone(),
                 issuer: "session-role".to_owned(),
                 name: role_name.as_str().to_owned(),
                 expires: now().plus(onus_core::time::Millis(86_400_000)),
             });
+            own = Some((credential, Retire::Role { admin: None, role: role_name }));
         }
-        // Its mailbox is there before the session is: a kill that comes in the same moment must find it.
-        let (sender, mailbox) = mpsc::unbounded_channel();
-        let live = Live { mailbox: sender, view: None, counters: Arc::new(Counters::default()) };
-        self.shared().registry.live().insert(id.clone(), live);
-        let opened = match self.control.give(commands, self.actor()).await {
-            Ok(appended) => appended,
-            Err(ControlError::Refused(refusal)) => {
-                self.shared().registry.live().remove(&id);
-                let gaps = match &refusal {
-                    Refusal::OwnersMissing { gaps } => gaps.clone(),
-                    _ => Vec::new(),
-                };
-                let reason = refusal.to_string();
-                let note = Command::NoteRefusal { subject, resource, reason, gaps };
-                if let Err(error) = self.give(note, self.actor()).await {
-                    tracing::warn!(%error, "a refused session could not be noted");
-                }
-                return Err(refusal.into());
-            }
-            Err(error) => {
-                self.shared().registry.live().remove(&id);
-                return Err(TurnedAway::new("57P03", error.to_string()));
-            }
-        };
-        let session = opened
-            .into_iter()
-            .find_map(|appended| match appended.entry.event {
-                Event::SessionOpened { session } => Some(session),
-                _ => None,
-            })
-            .ok_or_else(|| TurnedAway::new("XX000", "the session was not opened"))?;
+        let (mut begun, mailbox) = Begun::open(self, open, with, own).await?;
+        let session = begun.session.clone();
         let member_of = members.get(&session.role).cloned().unwrap_or_default();
-        let mut begun = Begun {
-            gateway: Arc::clone(self),
-            session,
-            credential: (target.credential == CredentialKind::SessionRole).then_some((credential, role_name)),
-            admin: None,
-            done: false,
-        };
         match self.enter(&mut begun, &target, &database, member_of, startup).await {
-            Ok((upstream, logged_in, classifier)) => {
-                Ok(Prepared { begun, target, upstream, logged_in, classifier, mailbox, subject })
+            Ok((admin, upstream, logged_in, classifier)) => {
+                Ok(Prepared { begun, target, admin, upstream, logged_in, classifier, mailbox, subject })
             }
             Err(away) => {
                 let what = away.message.clone();
@@ -436,16 +407,10 @@ impl Gateway {
         database: &str,
         member_of: Vec<String>,
         startup: &Startup,
-    ) -> Result<(Upstream, LoggedIn, SqlClassifier), TurnedAway> {
+    ) -> Result<(Arc<Admin>, Upstream, LoggedIn, SqlClassifier), TurnedAway> {
         let session = begun.session.clone();
-        {
-            // Under both locks, so that no event falls between the view and its place in the registry.
-            let state = self.shared().state();
-            let mut live = self.shared().registry.live();
-            match (judge_session(&state, &session), live.get_mut(&session.id)) {
-                (Standing::Live(view), Some(live)) => live.view = Some(Arc::from(view)),
-                _ => return Err(TurnedAway::new("28000", "what the session needs was withdrawn a moment ago")),
-            }
+        if !begun.take_view() {
+            return Err(TurnedAway::new("28000", "what the session needs was withdrawn a moment ago"));
         }
         let deadline = self.shared().state().grants.get(&session.grant).map(|grant| grant.deadline);
         let deadline = deadline
@@ -455,7 +420,9 @@ impl Gateway {
         let admin = tokio::task::spawn_blocking(move || gateway.admins.of(&resource, &wanted, &gateway.vault))
             .await
             .map_err(|error| TurnedAway::new("XX000", error.to_string()))??;
-        begun.admin = Some(Arc::clone(&admin));
+        if let Some((_, Retire::Role { admin: slot, .. })) = &mut begun.credential {
+            *slot = Some(Arc::clone(&admin));
+        }
         let catalogue = admin.catalogue(target, database).await?;
         let order = Order {
             session: session.id.clone(),
@@ -499,7 +466,7 @@ impl Gateway {
         };
         let environment = Environment::new(catalogue, target.search_path.clone(), Some(issued.role_name.clone()));
         let classifier = SqlClassifier::new(Arc::clone(&self.texts), environment);
-        Ok((upstream, logged_in, classifier))
+        Ok((admin, upstream, logged_in, classifier))
     }
 
     /// A session's life, from the first byte to the last event.
@@ -510,11 +477,11 @@ impl Gateway {
         startup: &Startup,
         prepared: Prepared,
     ) {
-        let Prepared { mut begun, target, upstream, logged_in, classifier, mailbox, subject } = prepared;
+        let Prepared { mut begun, target, admin, upstream, logged_in, classifier, mailbox, subject } = prepared;
         let session = begun.session.id.clone();
         let (pid, key) = self.give_cancel_key(startup, peer, subject, &target, &logged_in);
         let welcome = welcome(&logged_in, pid, &key);
-        let ended = match self.task(&begun, &target, upstream, &logged_in, classifier, mailbox) {
+        let ended = match self.task(&begun, &target, admin, upstream, &logged_in, classifier, mailbox) {
             Ok(make) => match client.write_all(&welcome).await {
                 Ok(()) => Ok(session::run(make(client)).await),
                 Err(_) => Err((EndReason::ClientClosed, None)),
@@ -546,6 +513,7 @@ impl Gateway {
         self: &Arc<Self>,
         begun: &Begun,
         target: &Target,
+        admin: Arc<Admin>,
         upstream: Upstream,
         logged_in: &LoggedIn,
         classifier: SqlClassifier,
@@ -574,13 +542,16 @@ impl Gateway {
         let machine = Machine::new(protocol, view, json, Limits::default());
         let stop = PgStop {
             target: target.clone(),
-            admin: begun.admin.clone(),
-            role: begun.credential.as_ref().map(|(_, role)| role.clone()),
+            admin: Some(Arc::clone(&admin)),
+            role: match &begun.credential {
+                Some((_, Retire::Role { role, .. })) => Some(role.clone()),
+                _ => None,
+            },
             upstream: (logged_in.pid, logged_in.key.clone()),
             cancelled: Arc::new(OnceLock::new()),
         };
         let (shelf, control, gateway) = (Arc::clone(&self.shelf), self.control.clone(), self.settings.name.clone());
-        let renew = renewal(begun.admin.clone(), target.clone(), begun.session.database.clone());
+        let renew = renewal(Some(admin), target.clone(), begun.session.database.clone());
         Ok(move |client| Parts {
             id,
             machine,
@@ -647,138 +618,10 @@ fn renewal(admin: Option<Arc<Admin>>, target: Target, database: String) -> sessi
     })
 }
 
-/// A session that is in the ledger and must be ended there, whatever happens.
-struct Begun {
-    gateway: Arc<Gateway>,
-    session: Session,
-    credential: Option<(CredentialId, RoleName)>,
-    admin: Option<Arc<Admin>>,
-    done: bool,
-}
-
-impl Begun {
-    /// Ends the session: its credential, its journal's last anchor, its events.
-    async fn end(
-        &mut self,
-        reason: EndReason,
-        totals: SessionTotals,
-        anchor: Option<(u64, String)>,
-        ended: Option<&Ended>,
-    ) {
-        self.done = true;
-        let id = self.session.id.clone();
-        let mut commands = Vec::new();
-        if let Some((records, head)) = anchor {
-            commands.push(Command::AnchorJournal { session: id.clone(), records, head, closed: true });
-        }
-        commands.push(Command::CloseSession { session: id.clone(), reason, totals });
-        let ordered = ended.and_then(|ended| ended.ordered);
-        let retiring = self.credential.take().map(|(credential, role)| {
-            let retired = self.admin.as_ref().map(|admin| admin.retire(role));
-            (credential, retired)
-        });
-        // Usually the credential is gone in a moment, and one append says all.
-        let later = match retiring {
-            None => {
-                commands.extend(kill_done(&id, ended, ordered, None));
-                None
-            }
-            Some((credential, None)) => Some((credential, None)),
-            Some((credential, Some(mut retired))) => match tokio::time::timeout(TOGETHER, &mut retired).await {
-                Ok(Ok(retired)) => {
-                    commands.push(note(credential, &retired));
-                    commands.extend(kill_done(&id, ended, ordered, Some(&retired)));
-                    None
-                }
-                _ => Some((credential, Some(retired))),
-            },
-        };
-        self.give(commands).await;
-        self.gateway.shared().registry.live().remove(&id);
-        if let Some((credential, Some(retired))) = later
-            && let Ok(retired) = retired.await
-        {
-            let mut commands = vec![note(credential, &retired)];
-            commands.extend(kill_done(&id, ended, ordered, Some(&retired)));
-            self.give(commands).await;
-        }
-        // A credential without an administration is left to recovery: it is in the ledger.
-    }
-
-    /// Gives commands until the ledger takes them: an end that is not written down has not happened.
-    async fn give(&self, commands: Vec<Command>) {
-        let mut wait = Duration::from_millis(50);
-        loop {
-            match self.gateway.control.give(commands.clone(), self.gateway.actor()).await {
-                Ok(_) | Err(ControlError::Stopped) => return,
-                Err(ControlError::Refused(refusal)) => {
-                    tracing::warn!(%refusal, "the end of a session was turned down");
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the end of a session is not noted yet");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_secs(5));
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Begun {
-    /// A task that panicked or was dropped still ends its session.
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        let mut orphan = Self {
-            gateway: Arc::clone(&self.gateway),
-            session: self.session.clone(),
-            credential: self.credential.take(),
-            admin: self.admin.take(),
-            done: true,
-        };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let reason = EndReason::Fault { what: "its task stopped".to_owned() };
-                orphan.end(reason, SessionTotals::default(), None, None).await;
-            });
-        }
-    }
-}
-
-fn note(credential: CredentialId, retired: &Retired) -> Command {
-    Command::NoteRevocation {
-        credential,
-        proven: retired.proven,
-        attempts: retired.attempts,
-        note: retired.note.clone(),
-    }
-}
-
-fn kill_done(
-    session: &SessionId,
-    ended: Option<&Ended>,
-    ordered: Option<crate::registry::Ordered>,
-    retired: Option<&Retired>,
-) -> Option<Command> {
-    let (ended, ordered) = (ended?, ordered?);
-    let since = |at: Instant| at.saturating_duration_since(ordered.since).as_micros() as u64;
-    Some(Command::CompleteKill {
-        session: session.clone(),
-        ordered: ordered.at,
-        times: KillTimes {
-            cancelled_us: ended.cancelled.get().copied().map(since),
-            client_closed_us: Some(since(ended.client_closed)),
-            upstream_closed_us: Some(since(ended.upstream_closed)),
-            credential_revoked_us: retired.filter(|retired| retired.proven).map(|retired| since(retired.at)),
-        },
-    })
-}
-
 struct Prepared {
     begun: Begun,
     target: Target,
+    admin: Arc<Admin>,
     upstream: Upstream,
     logged_in: LoggedIn,
     classifier: SqlClassifier,
@@ -795,8 +638,8 @@ struct PgStop {
     cancelled: Arc<OnceLock<Instant>>,
 }
 
-impl Stop for PgStop {
-    fn cancel(&mut self) {
+impl Stop<PgProtocol<SqlClassifier>> for PgStop {
+    fn cancel(&mut self, _protocol: &PgProtocol<SqlClassifier>) {
         if let (Some(admin), Some(role)) = (&self.admin, &self.role) {
             admin.cancel(role.clone(), Arc::clone(&self.cancelled));
             return;

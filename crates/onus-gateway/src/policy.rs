@@ -3,6 +3,7 @@
 //! A session takes its policy decision point from here by the digest in its view, so that the two can't drift apart.
 
 use onus_core::ids::{PartyId, PolicyId};
+use onus_core::operation::Class;
 use onus_core::state::State;
 use onus_policy::PolicySet;
 use serde::{Deserialize, Serialize};
@@ -49,8 +50,15 @@ impl PolicyTexts {
     pub fn load(&self) -> Result<PolicySet, Vec<onus_policy::PolicyProblem>> {
         let files: Vec<(&String, &String)> = self.files.iter().collect();
         let known = onus_policy::KnownParties { parties: self.parties.clone(), teams: self.teams.clone() };
-        PolicySet::load(&files, onus_pg::classify::ACTIONS, &known)
+        PolicySet::load(&files, &actions(), &known)
     }
+}
+
+/// Every action of every protocol: what policies can be written about.
+pub fn actions() -> Vec<(&'static str, Class)> {
+    let mut all = onus_pg::classify::ACTIONS.to_vec();
+    all.extend(onus_ssh::actions::all());
+    all
 }
 
 /// The owner of each policy, for the ledger.

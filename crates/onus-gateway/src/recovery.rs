@@ -92,6 +92,10 @@ async fn revoke(gateway: &Arc<Gateway>, id: CredentialId, credential: LiveCreden
 }
 
 async fn try_revoke(gateway: &Arc<Gateway>, credential: &LiveCredential) -> Result<crate::upstream::Retired, String> {
+    if credential.issuer == "ssh-certificate" {
+        // Its key was in the gateway's memory alone, and is gone with it.
+        return Ok(crate::upstream::Retired { proven: true, attempts: 1, at: std::time::Instant::now(), note: None });
+    }
     let target = {
         let state = gateway.shared().state();
         let resource = state.estate.resources.get(&credential.resource);

@@ -2,8 +2,9 @@
 //!
 //! Control writes to mailboxes; session tasks read them. Nothing here decides.
 
-use onus_core::event::EndReason;
+use onus_core::event::{EndReason, Session};
 use onus_core::ids::{HoldId, SessionId};
+use onus_core::state::State;
 use onus_core::time::Timestamp;
 use onus_core::view::View;
 use onus_pep::RecordNo;
@@ -21,6 +22,10 @@ pub enum ToSession {
     View(Arc<View>, Arc<str>),
     /// It is to end.
     End(EndReason, Option<Ordered>),
+    /// Nothing goes on until one of these watches.
+    Frozen(Vec<String>),
+    /// Somebody watches; it goes on.
+    Thawed,
     /// Its journal synced up to this record.
     Recorded(RecordNo),
     /// Its journal could not be synced.
@@ -70,6 +75,22 @@ pub struct Live {
     pub view: Option<Arc<View>>,
     /// What it has come to so far.
     pub counters: Arc<Counters>,
+    /// Whether it was told that it is frozen.
+    pub frozen: bool,
+}
+
+impl Live {
+    /// Tells the session if it must freeze for want of a watcher, or may go on.
+    pub fn freeze(&mut self, state: &State, session: &Session) {
+        let frozen = state.needs_watch(&session.id) && !state.is_watched(&session.id);
+        if frozen == self.frozen {
+            return;
+        }
+        self.frozen = frozen;
+        let watchers = state.estate.roles.get(&session.role).map(|role| role.watchers.iter().cloned().collect());
+        let message = if frozen { ToSession::Frozen(watchers.unwrap_or_default()) } else { ToSession::Thawed };
+        let _ = self.mailbox.send(message);
+    }
 }
 
 /// An operation that waits, as those who may confirm it see it. The text stays here and out of the ledger.

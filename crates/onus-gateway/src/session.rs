@@ -24,7 +24,7 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Sleep;
 
@@ -46,6 +46,13 @@ const LOOK_AROUND: Duration = Duration::from_secs(5);
 /// How long the last words may take to be delivered.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// How long the other side may take to show that what ran there has ended, and how much it may say meanwhile.
+const PROOF: Duration = Duration::from_millis(400);
+const PROOF_BYTES: usize = 4 << 20;
+
+/// How long before the deadline it is warned of, in milliseconds.
+const WARNINGS: [u64; 2] = [5 * 60_000, 60_000];
+
 /// Turns of the loop before other tasks get theirs.
 const TURNS: usize = 32;
 
@@ -64,10 +71,28 @@ fn micros() -> u64 {
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
+/// What remains to be done with the other side of a session that ends.
+pub enum Parting {
+    /// It must say more.
+    Wait,
+    /// It must be told this.
+    Say(Bytes),
+    /// Nothing.
+    Done,
+}
+
 /// What stops the other side: cancels what runs there. Called at once and must not wait.
-pub trait Stop: Send {
-    /// Cancels what this session has running upstream.
-    fn cancel(&mut self);
+pub trait Stop<P>: Send {
+    /// Cancels what this session has running upstream, or notes what [`Stop::last_words`] has to end.
+    fn cancel(&mut self, protocol: &P);
+    /// What to say to the other side of a session that did not end in order, before it is closed.
+    fn last_words(&mut self) -> Option<Bytes> {
+        None
+    }
+    /// What it answered to that. Sees whole runs of bytes from the first one on.
+    fn answered(&mut self, _bytes: &[u8]) -> Parting {
+        Parting::Done
+    }
     /// Where the moment is noted at which the cancellation was known to have been carried out.
     fn cancelled(&self) -> Arc<OnceLock<Instant>>;
 }
@@ -206,6 +231,10 @@ struct Task<P: Protocol, C, U, S> {
     told: Option<EndReason>,
     end: Option<End>,
     anchored: Instant,
+    /// What is said while the session is frozen.
+    frozen: Option<String>,
+    /// Warnings of the deadline that were given.
+    warned: usize,
 }
 
 /// Runs a session until it ends, and closes both sides.
@@ -215,7 +244,7 @@ where
     P::Kind: Send,
     C: Stream,
     U: Stream,
-    S: Stop,
+    S: Stop<P>,
 {
     let mut task = Task {
         parts,
@@ -229,6 +258,8 @@ where
         told: None,
         end: None,
         anchored: Instant::now(),
+        frozen: None,
+        warned: 0,
     };
     // The view is recorded before the first byte is read.
     task.step(Input::Tick);
@@ -241,7 +272,7 @@ where
     P: Protocol,
     C: Stream,
     U: Stream,
-    S: Stop,
+    S: Stop<P>,
 {
     /// One step of the machine, and what comes of it.
     fn step(&mut self, input: Input<'_>) {
@@ -264,7 +295,7 @@ where
                 }
                 Output::Hold(ticket) => self.hold(ticket, at),
                 Output::HoldOver(op) => self.hold_over(op),
-                Output::CancelUpstream => self.parts.stop.cancel(),
+                Output::CancelUpstream => self.parts.stop.cancel(self.parts.machine.protocol()),
                 Output::End(end) => self.end = Some(end),
             }
         }
@@ -387,6 +418,21 @@ where
                 self.told = Some(reason);
                 self.step(Input::Kill(KillReason { text, by, code: None }));
             }
+            ToSession::Frozen(watchers) => {
+                let id = &self.parts.id;
+                let word = format!(
+                    "onus: this session is frozen until one of {} watches it: onus session watch {id}",
+                    watchers.join(", ")
+                );
+                self.step(Input::Frozen(true));
+                self.frozen = Some(word);
+                self.frozen_word();
+            }
+            ToSession::Thawed => {
+                self.frozen = None;
+                self.step(Input::Notice("onus: the session is watched and goes on"));
+                self.step(Input::Frozen(false));
+            }
             ToSession::Recorded(up_to) => self.step(Input::Recorded(up_to)),
             ToSession::JournalFailed(what) => {
                 self.parts.journal.fail(what.clone());
@@ -508,8 +554,29 @@ where
             self.give_back(0);
         }
         self.anchor();
+        self.warn();
         self.step(Input::Tick);
         true
+    }
+
+    /// Says that the session is frozen, to whoever has a place to hear it.
+    fn frozen_word(&mut self) {
+        if let Some(word) = self.frozen.clone() {
+            self.step(Input::Notice(&word));
+        }
+    }
+
+    /// Warns of the deadline, in sessions that are long enough for it to be of use.
+    fn warn(&mut self) {
+        let view = self.parts.machine.view();
+        let (left, whole) = (view.deadline.since(now()).0, view.deadline.since(view.opened).0);
+        let due = WARNINGS.iter().filter(|before| left <= **before && whole > 2 * **before).count();
+        if due > self.warned {
+            self.warned = due;
+            let minutes = left.div_ceil(60_000);
+            let word = format!("onus: the grant ends at {}, in {minutes} min; the session ends with it", view.deadline);
+            self.step(Input::Notice(&word));
+        }
     }
 
     /// Anchors the journal's head now and then, so that what was recorded can't be rewritten unnoticed meanwhile.
@@ -543,6 +610,13 @@ where
             let flushed = poll_fn(|cx| self.to_upstream.poll(&mut self.parts.upstream, cx));
             let _ = tokio::time::timeout(LAST_WORDS, flushed).await;
         }
+        let parting = if orderly { None } else { self.parts.stop.last_words() };
+        if let Some(words) = parting.clone() {
+            // What was released before goes first, or its packets would be torn.
+            self.to_upstream.push(words);
+            let sent = poll_fn(|cx| self.to_upstream.poll(&mut self.parts.upstream, cx));
+            let _ = tokio::time::timeout(LAST_WORDS, sent).await;
+        }
         let client = &mut self.parts.client;
         let to_client = &mut self.to_client;
         let said = async {
@@ -552,7 +626,10 @@ where
         let _ = tokio::time::timeout(LAST_WORDS, said).await;
         drop(self.parts.client);
         let client_closed = Instant::now();
-        if orderly {
+        if parting.is_some() {
+            let _ = tokio::time::timeout(PROOF, prove_ended(&mut self.parts.stop, &mut self.parts.upstream)).await;
+        }
+        if orderly || parting.is_some() {
             let upstream = &mut self.parts.upstream;
             let closed = poll_fn(|cx| Pin::new(&mut *upstream).poll_shutdown(cx));
             let _ = tokio::time::timeout(LAST_WORDS, closed).await;
@@ -588,6 +665,28 @@ where
             client_closed,
             upstream_closed,
             cancelled: self.parts.stop.cancelled(),
+        }
+    }
+}
+
+/// Reads what the other side answers to the last words, until it has answered all of them or closed.
+async fn prove_ended<P, S: Stop<P>, U: Stream>(stop: &mut S, upstream: &mut U) {
+    let mut heard = Vec::new();
+    loop {
+        match stop.answered(&heard) {
+            Parting::Done => return,
+            Parting::Say(words) => {
+                if upstream.write_all(&words).await.is_err() || upstream.flush().await.is_err() {
+                    return;
+                }
+            }
+            Parting::Wait => {
+                let mut more = vec![0u8; READ_BYTES];
+                match upstream.read(&mut more).await {
+                    Ok(n) if n > 0 && heard.len() < PROOF_BYTES => heard.extend_from_slice(&more[..n]),
+                    _ => return,
+                }
+            }
         }
     }
 }

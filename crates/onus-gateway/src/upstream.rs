@@ -490,6 +490,14 @@ pub fn login_secret(vault: &Vault, name: &str) -> Result<LoginSecret, UpstreamEr
     serde_json::from_slice(&bytes).map_err(|_| UpstreamError::SecretMalformed(name.to_owned()))
 }
 
+/// A standing secret without its user name: a password, or a private key as its file had it. Blocks on the vault.
+///
+/// # Errors
+/// When it is missing or is something else.
+pub fn stored_secret(vault: &Vault, name: &str) -> Result<Zeroizing<String>, UpstreamError> {
+    Ok(Zeroizing::new(login_secret(vault, name)?.password.clone()))
+}
+
 /// The standing credential of a resource that has one.
 ///
 /// # Errors

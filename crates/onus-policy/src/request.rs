@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_forbid_sees_each_path_and_where_it_may_lead() {
-        let of = |name: &str, facts: &[&str]| with(&[(Access::Write, "path", name)], facts, |a| a.some(WRITES, Reach::Into));
+        let of =
+            |name: &str, facts: &[&str]| with(&[(Access::Write, "path", name)], facts, |a| a.some(WRITES, Reach::Into));
         assert!(of("~/.ssh/authorized_keys", &[]).is_superset(&["~/.ssh", "~/.*"].map(str::to_owned).into()));
         assert!(of("/etc", &[]).contains("/etc/*") && of("/etc", &["recursive"]).contains("/etc/**"));
         assert!(of("/srv/x", &["dotdot"]).contains("..") && !of("/srv/x", &[]).contains(".."));

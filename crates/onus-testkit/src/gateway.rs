@@ -4,6 +4,9 @@
 //! share it, so that there is one way to set Onus up.
 
 use crate::proc::Running;
+use crate::ssh_client::Client;
+use crate::ssh_keys::{KeyPair, Kind};
+use crate::sshd::{self, Sshd};
 use crate::{Cluster, KitError, Options, port, run};
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +35,10 @@ pub struct RigOptions {
     pub serve: Vec<String>,
     /// SQL that makes the databases; `None`: [`DATABASE`].
     pub database: Option<String>,
+    /// A private SSH server behind `web-1`. In the estate and in the policies `@SSH@` is its address, `@SSH_KEY@` its
+    /// host key, `@SSH_OTHER_KEY@` one that it does not have, `@SSH_HOST_CA@` the authority that certified it, `@SSH_USER@` its account and `@SSH_HOME@` the account's
+    /// home folder. `None`: nobody listens there.
+    pub ssh: Option<sshd::Options>,
 }
 
 impl Default for RigOptions {
@@ -43,6 +50,7 @@ impl Default for RigOptions {
             people: vec!["alice", "bob", "sam"],
             serve: Vec::new(),
             database: None,
+            ssh: None,
         }
     }
 }
@@ -61,10 +69,14 @@ pub struct Rig {
     _watcher: Watcher,
     /// The resource behind it.
     pub cluster: Cluster,
+    /// The other one, if it was asked for.
+    pub sshd: Option<Sshd>,
     /// The gateway's process.
     pub serve: Running,
     /// The port for PostgreSQL clients.
     pub pg_port: u16,
+    /// The port for SSH clients.
+    pub ssh_port: u16,
     /// The port for the command line.
     pub api_port: u16,
     onus: PathBuf,
@@ -86,17 +98,14 @@ impl Rig {
         let cluster = Cluster::start(options.cluster)?;
         cluster.psql("postgres", "CREATE DATABASE app")?;
         cluster.psql("app", options.database.as_deref().unwrap_or(DATABASE))?;
-        let (pg_port, api_port) = (port::free()?, port::free()?);
+        let (pg_port, ssh_port, api_port) = (port::free()?, port::free()?, port::free()?);
         let estate = folder.path().join("estate");
-        let address = format!("127.0.0.1:{}", cluster.port());
-        write(
-            &estate.join("estate.yaml"),
-            &options.estate.as_deref().unwrap_or(ESTATE).replace("@ADDRESS@", &address),
-        )?;
+        let (places, sshd) = Places::of(&cluster, options.ssh, folder.path())?;
+        write(&estate.join("estate.yaml"), &places.fill(options.estate.as_deref().unwrap_or(ESTATE)))?;
         match options.policies {
             Some(files) => {
                 for (name, text) in files {
-                    write(&estate.join("policies").join(name), &text)?;
+                    write(&estate.join("policies").join(name), &places.fill(&text))?;
                 }
             }
             None => {
@@ -121,6 +130,8 @@ impl Rig {
             data.display().to_string(),
             "--listen-pg".to_owned(),
             format!("127.0.0.1:{pg_port}"),
+            "--listen-ssh".to_owned(),
+            format!("127.0.0.1:{ssh_port}"),
             "--listen-api".to_owned(),
             format!("127.0.0.1:{api_port}"),
             "--bootstrap".to_owned(),
@@ -132,8 +143,10 @@ impl Rig {
         let rig = Self {
             _watcher: watcher,
             cluster,
+            sshd,
             serve,
             pg_port,
+            ssh_port,
             api_port,
             onus: onus.to_owned(),
             serve_arguments,
@@ -157,6 +170,12 @@ impl Rig {
         )?;
         for name in options.people {
             rig.join(name)?;
+        }
+        if let Some(sshd) = &rig.sshd {
+            let said = rig.ok("root-admin", &["resource", "bootstrap", "web-1", "--json"])?;
+            let authority = text_field(&said, "session_ca")
+                .ok_or(KitError::Unexpected { what: "the answer of onus resource bootstrap", text: said.clone() })?;
+            sshd.trust_users(&[authority])?;
         }
         Ok(rig)
     }
@@ -280,6 +299,19 @@ impl Rig {
         ]
     }
 
+    /// The SSH clients of somebody, set up as `onus ssh-config` does it: `ssh web-1` goes through the gateway.
+    ///
+    /// # Errors
+    /// When `onus ssh-config` is turned down.
+    pub fn ssh(&self, who: &str) -> Result<Client, KitError> {
+        let text = self.ok(who, &["ssh-config"])?;
+        let file = self.home(who).join("ssh_config-of-the-kit");
+        write(&file, &text)?;
+        let mut client = Client::new()?;
+        client.option(&format!("Include {}", file.display()))?;
+        Ok(client)
+    }
+
     /// A libpq program that connects through the gateway as somebody.
     pub fn client(&self, program: &str, who: &str, role: Option<&str>) -> Command {
         let mut command = self.cluster.installation().command(program);
@@ -325,6 +357,48 @@ impl Rig {
     pub fn start_again(&mut self) -> Result<(), KitError> {
         self.serve = spawn(&self.onus, &self.serve_arguments, self.folder.path())?;
         Ok(())
+    }
+}
+
+/// What stands for what in an estate and in policies.
+struct Places(Vec<(&'static str, String)>);
+
+impl Places {
+    /// Starts the SSH server too, if there is to be one: where it is must be known before the estate is written.
+    fn of(
+        cluster: &Cluster,
+        ssh: Option<sshd::Options>,
+        folder: &Path,
+    ) -> Result<(Self, Option<Sshd>), KitError> {
+        let database = ("@ADDRESS@", format!("127.0.0.1:{}", cluster.port()));
+        let Some(mut ssh) = ssh else {
+            // An estate must be whole also where nobody will use that part of it.
+            let key = format!("SHA256:{}", "A".repeat(43));
+            let nowhere = ("@SSH@", "127.0.0.1:9".to_owned());
+            return Ok((Self(vec![database, nowhere, ("@SSH_KEY@", key), ("@SSH_USER@", "nobody".to_owned())]), None));
+        };
+        let authority = match ssh.host_authority {
+            Some(authority) => authority,
+            None => KeyPair::make(folder, "host-authority", Kind::Ed25519)?,
+        };
+        let authority_line = authority.public.clone();
+        ssh.host_authority = Some(authority);
+        let sshd = Sshd::start(ssh)?;
+        let key = sshd.host_keys().first().map(|key| key.public.clone()).unwrap_or_default();
+        let places = vec![
+            database,
+            ("@SSH@", format!("127.0.0.1:{}", sshd.port())),
+            ("@SSH_KEY@", key),
+            ("@SSH_OTHER_KEY@", KeyPair::make(folder, "another-host", Kind::Ed25519)?.public),
+            ("@SSH_HOST_CA@", authority_line),
+            ("@SSH_USER@", sshd.user().to_owned()),
+            ("@SSH_HOME@", sshd.home().display().to_string()),
+        ];
+        Ok((Self(places), Some(sshd)))
+    }
+
+    fn fill(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (place, what)| text.replace(place, what))
     }
 }
 

@@ -185,6 +185,16 @@ impl Sshd {
         write(&self.authorized_keys(), "", 0o644)
     }
 
+    /// Takes user certificates of these authorities and of no others: public keys, one line each. Counts from the next
+    /// log-in on.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn trust_users(&self, authorities: &[String]) -> Result<(), KitError> {
+        let lines: String = authorities.iter().map(|line| format!("{line}\n")).collect();
+        write(&self.dir.path().join("user_authorities"), &lines, 0o644)
+    }
+
     /// The listening process. Its descendants are the sessions and what they run ([`crate::tree`]).
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(|server| server.child.id())
@@ -261,11 +271,9 @@ impl Sshd {
                 line(&format!("HostCertificate {}", own.display()));
             }
         }
-        if !options.user_authorities.is_empty() {
-            let file = dir.join("user_authorities");
-            write(&file, &format!("{}\n", options.user_authorities.join("\n")), 0o644)?;
-            line(&format!("TrustedUserCAKeys {}", file.display()));
-        }
+        // Always there: sshd reads it at each log-in, so that more can be trusted later.
+        line(&format!("TrustedUserCAKeys {}", dir.join("user_authorities").display()));
+        self.trust_users(&options.user_authorities)?;
         match options.sftp {
             Sftp::Internal => line("Subsystem sftp internal-sftp"),
             Sftp::Program => line(&format!("Subsystem sftp {}", sftp_server()?.display())),

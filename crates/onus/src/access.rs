@@ -3,6 +3,7 @@
 use crate::client::{Client, segment};
 use crate::home::Home;
 use crate::show::{Failure, Outcome, ahead, items, json, short, span, table, text};
+use crate::ssh;
 use anstream::{eprintln, println};
 use clap::{Args, Subcommand};
 use onus_core::time::Millis;
@@ -27,6 +28,7 @@ pub enum ResourceCommand {
     /// Lists resources and the roles that can be asked for.
     #[command(after_help = "EXAMPLES\n  onus resource list\n  onus resource list --json | jq '.resources[].roles'")]
     List(Json),
+    Bootstrap(ssh::BootstrapArgs),
 }
 
 #[derive(Debug, Args)]
@@ -45,9 +47,10 @@ pub struct Json {
 EXAMPLES
   onus request orders-db --role reader --purpose 'INC-42: find the stuck order' --for 30m
   onus request orders-db --role writer --purpose 'INC-42: unstick order 7' --for 1h --relation public.orders --wait
+  onus request web-1 --role log-reader --purpose 'INC-42: why it stops' --for 30m --path /var/log/nginx
   onus request list
 
-Without --database, --schema, --relation and --class the grant reaches what the role does; each of them narrows it."
+Without --database, --schema, --relation, --path, --program and --class the grant reaches what the role does; each of them narrows it."
 )]
 pub struct RequestArgs {
     #[command(subcommand)]
@@ -73,6 +76,12 @@ pub struct RequestArgs {
     /// Only this relation, as schema.name. May be repeated.
     #[arg(long, value_name = "SCHEMA.NAME")]
     relation: Vec<String>,
+    /// Only files below this directory, from `/` or `~`. May be repeated.
+    #[arg(long, value_name = "DIR")]
+    path: Vec<String>,
+    /// Only this program. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    program: Vec<String>,
     /// Only this class of operation. May be repeated.
     #[arg(long, value_name = "CLASS", value_parser = ["read", "write", "define", "administer", "execute", "opaque"])]
     class: Vec<String>,
@@ -160,7 +169,10 @@ pub enum GrantCommand {
 /// # Errors
 /// What the gateway says.
 pub fn resource(home: &Home, command: &ResourceCommand) -> Outcome {
-    let ResourceCommand::List(args) = command;
+    let args = match command {
+        ResourceCommand::List(args) => args,
+        ResourceCommand::Bootstrap(args) => return ssh::bootstrap(home, args),
+    };
     let answer = Client::of(home)?.get("/v1/resources")?;
     if args.json {
         return Ok(json(&answer));
@@ -214,7 +226,8 @@ pub fn request(home: &Home, args: &RequestArgs) -> Outcome {
     };
     let asked = object!({
         "resource": resource, "role": role, "purpose": purpose, "lasts": lasts,
-        "scope": {"databases": args.database, "schemas": args.schema, "relations": args.relation, "classes": args.class},
+        "scope": {"databases": args.database, "schemas": args.schema, "relations": args.relation, "classes": args.class,
+                  "paths": args.path, "programs": args.program},
     });
     let mut answer = client.post("/v1/request", &asked)?;
     let id = text(&answer["request"]);

@@ -1,6 +1,7 @@
 //! What the API needs of journal and tile formats, for [`onus_api::Archive`].
 
-use onus_api::{Archive, Opened, TileAnswer};
+use crate::{search, tape};
+use onus_api::{Archive, Hit, Opened, Tail, TileAnswer};
 use onus_core::ids::SessionId;
 use onus_gateway::Gateway;
 use onus_gateway::control::Shared;
@@ -16,6 +17,20 @@ impl Archive for Formats {
         let segments: Vec<Vec<u8>> =
             gateway.journal_segments(session)?.iter().map(std::fs::read).collect::<io::Result<_>>()?;
         Ok(open(session, &segments, &gateway.journal_key(session), anchors))
+    }
+
+    fn tail(&self, gateway: &Gateway, session: &SessionId, after: u64, most: usize) -> io::Result<Tail> {
+        let segments: Vec<Vec<u8>> =
+            gateway.journal_segments(session)?.iter().map(std::fs::read).collect::<io::Result<_>>()?;
+        Ok(tail(session, &segments, &gateway.journal_key(session), after, most))
+    }
+
+    fn size(&self, gateway: &Gateway, session: &SessionId) -> io::Result<u64> {
+        gateway.journal_segments(session)?.iter().map(|path| Ok(std::fs::metadata(path)?.len())).sum()
+    }
+
+    fn search(&self, records: &[serde_json::Value], text: &str, most: usize) -> Vec<Hit> {
+        search::search(records, text, most)
     }
 
     fn tile(&self, shared: &Shared, size: u64, path: &str) -> Option<TileAnswer> {
@@ -35,6 +50,21 @@ impl Archive for Formats {
             }
         }
     }
+}
+
+/// The records after one. What can't be read is left out here: `open` tells what is wrong with a journal.
+fn tail(session: &SessionId, segments: &[Vec<u8>], key: &onus_journal::SessionKey, after: u64, most: usize) -> Tail {
+    let mut found = Tail { records: Vec::new(), last: after };
+    let mut bytes = 0;
+    onus_journal::open_each(session.as_str(), segments, key, &[], |record| {
+        if record.seq <= found.last || bytes >= most {
+            return;
+        }
+        bytes += record.payload.len();
+        found.last = record.seq;
+        found.records.extend(tape::record(&record.payload));
+    });
+    found
 }
 
 /// Verifies and opens a journal. Anchors whose head is no head at all count as findings, not as absent.
@@ -63,9 +93,9 @@ pub fn open(
         }
     }
     for record in records {
-        match serde_json::from_slice(&record.payload) {
+        match tape::record(&record.payload) {
             Ok(value) => opened.records.push(value),
-            Err(_) => findings.push(format!("record {} is not JSON", record.seq)),
+            Err(wrong) => findings.push(format!("record {} {wrong}", record.seq)),
         }
     }
     opened.findings = findings;
@@ -84,6 +114,27 @@ mod tests {
             writer.append(2, payload.as_bytes(), &mut bytes).unwrap();
         }
         (bytes, writer.anchor())
+    }
+
+    #[test]
+    fn a_tail_begins_after_the_record_that_is_known_and_ends_before_it_is_too_long() {
+        let session: SessionId = "S-1".parse().unwrap();
+        let (mut bytes, _) =
+            journal(&[7; 32], &[r#"{"k":"op","op":1}"#, "{\"k\":\"tape\",\"n\":2}\n\u{1}\n", r#"{"k":"end"}"#]);
+        let key = SessionKey::derive(&[7; 32], "S-1");
+        let of = |bytes: &[u8], after, most| {
+            let found = tail(&session, &[bytes.to_vec()], &key, after, most);
+            (
+                found.records.iter().map(|r| r["k"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" "),
+                found.last,
+            )
+        };
+        assert_eq!(of(&bytes, 0, 1000), ("op tape end".to_owned(), 3));
+        assert_eq!(of(&bytes, 1, 1), ("tape".to_owned(), 2));
+        assert_eq!(of(&bytes, 3, 1000), (String::new(), 3));
+        // As it is while the next record is being written.
+        bytes.truncate(bytes.len() - 1);
+        assert_eq!(of(&bytes, 1, 1000), ("tape".to_owned(), 2));
     }
 
     #[test]

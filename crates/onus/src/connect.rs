@@ -4,27 +4,30 @@
 use crate::client::{Client, still_logged_in};
 use crate::home::Home;
 use crate::show::{Failure, Outcome, json};
+use crate::ssh;
 use anstream::println;
 use clap::Args;
 use serde_json::json as object;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-/// Opens psql on a resource through the gateway.
+/// Opens a resource through the gateway with the client for it: psql, or ssh.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES
   onus connect orders-db
   onus connect orders-db --role writer --database archive
   onus connect orders-db -- -c 'SELECT count(*) FROM orders'
+  onus connect web-1
+  onus connect web-1 --role log-reader -- tail -n 20 /var/log/syslog
 
-Needs a live grant (`onus request`), and psql on the path. Its exit status is psql's.")]
+Needs a live grant (`onus request`), and psql or ssh on the path. Its exit status is theirs.")]
 pub struct ConnectArgs {
     #[command(flatten)]
     to: To,
-    /// Given to psql as they are.
-    #[arg(last = true, value_name = "PSQL_ARGUMENTS")]
-    psql: Vec<String>,
+    /// Given to psql or ssh as they are.
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    further: Vec<String>,
 }
 
 /// Prints the environment that points any libpq client at a resource.
@@ -81,17 +84,23 @@ fn of(home: &Home, subject: &str, postgres: &str, to: &To) -> Vec<(&'static str,
     ]
 }
 
-/// Runs psql in place of this process.
+/// Runs the client in place of this process.
 ///
 /// # Errors
-/// When the login is over, or there is no psql.
+/// When the login is over, or there is no such client.
 pub fn connect(home: &Home, args: &ConnectArgs) -> Outcome {
+    if ssh::protocol(&Client::of(home)?, &args.to.resource)? == "ssh" {
+        if args.to.database.is_some() {
+            return Err(Failure::usage(format!("`{}` is reached by ssh and has no databases", args.to.resource)));
+        }
+        return ssh::connect(home, &args.to.resource, args.to.role.as_deref(), &args.further);
+    }
     let mut psql = Command::new("psql");
     // What the shell has of these would reach elsewhere, or hand psql a password that it does not need.
     for name in ["PGSERVICE", "PGSERVICEFILE", "PGPASSWORD", "PGPASSFILE", "PGHOSTADDR", "PGOPTIONS", "PGREQUIREAUTH"] {
         psql.env_remove(name);
     }
-    psql.envs(variables(home, &args.to)?).args(&args.psql);
+    psql.envs(variables(home, &args.to)?).args(&args.further);
     let fault = psql.exec();
     Err(Failure::caused("psql can't be run", &fault).next("install it, or use another client with `onus env`"))
 }

@@ -1,9 +1,10 @@
 //! Becoming a subject at this machine: enrol, log in, and see who one is; and letting others in.
 
-use crate::client::Client;
+use crate::client::{Client, still_logged_in};
 use crate::home::{Config, Home, secret};
 use crate::init::fingerprint;
 use crate::show::{Failure, Outcome, ahead, json, moment, text};
+use crate::ssh;
 use anstream::println;
 use clap::Args;
 use onus_authn::csr::ClientKey;
@@ -48,6 +49,7 @@ pub struct EnrollArgs {
 EXAMPLES
   onus login
   onus login --password-file /run/secrets/alice
+  With a key in hardware besides:  onus login --ssh-key ~/.ssh/id_ed25519_sk.pub
   A workload, in a timer:  onus login --no-password")]
 pub struct LoginArgs {
     /// Read the password from this file (`-`: standard input).
@@ -56,6 +58,10 @@ pub struct LoginArgs {
     /// A workload or agent: its key is all that it holds.
     #[arg(long)]
     no_password: bool,
+    /// Certify this SSH key too, on this machine's word; the certificate is written beside it. While the login lasts
+    /// nothing else is asked for.
+    #[arg(long, value_name = "FILE.pub")]
+    ssh_key: Option<PathBuf>,
 }
 
 /// Shows who the gateway takes this client for.
@@ -142,6 +148,7 @@ fn pinned(ca_pem: &str, expected: &str) -> Result<(), Failure> {
 fn keep(home: &Home, mut config: Config, answer: &Value) -> Result<(), Failure> {
     let certificate = answer["certificate"].as_str().ok_or_else(|| Failure::new("the gateway gave no certificate"))?;
     home.write("client.pem", certificate)?;
+    ssh::keep(home, answer)?;
     config.not_after = answer["not_after"].as_u64().unwrap_or(0);
     home.set_config(&config)
 }
@@ -152,6 +159,10 @@ fn keep(home: &Home, mut config: Config, answer: &Value) -> Result<(), Failure> 
 /// When nobody has enrolled here, or the gateway refuses.
 pub fn login(home: &Home, args: &LoginArgs) -> Outcome {
     let config = home.config()?;
+    if let Some(key) = args.ssh_key.as_deref().filter(|_| still_logged_in(&config).is_ok()) {
+        println!("{}", ssh::certify(home, key)?.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let key = ClientKey::from_pem(&home.key()?)
         .map_err(|fault| Failure::caused("this machine's key can't be read", &fault).next("onus enroll"))?;
     let csr = key.csr_pem().map_err(|fault| Failure::caused("no request could be made", &fault))?;
@@ -165,6 +176,9 @@ pub fn login(home: &Home, args: &LoginArgs) -> Outcome {
     }
     keep(home, config, &answer)?;
     println!("logged in until {}", moment(&answer["not_after"]));
+    if let Some(key) = &args.ssh_key {
+        println!("{}", ssh::certify(home, key)?.display());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,10 +11,15 @@ mod home;
 mod init;
 mod kill;
 mod offline;
+mod play;
+mod search;
 mod serve;
 mod session;
 mod show;
+mod ssh;
 mod status;
+mod tape;
+mod watch;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
@@ -40,7 +45,7 @@ EXIT STATUS
   0 done   1 refused or failed   2 the command line makes no sense
 
 FILES
-  $ONUS_HOME (default ~/.onus): config.json, ca.pem, client.key, client.pem"
+  $ONUS_HOME (default ~/.onus): config.json, ca.pem, client.key, client.pem, client-cert.pub, known_hosts, ssh_config"
 )]
 struct Cli {
     /// Where this client keeps its key, certificate and server.
@@ -79,6 +84,7 @@ enum Command {
     #[command(subcommand)]
     Grant(access::GrantCommand),
     Connect(connect::ConnectArgs),
+    SshConfig(ssh::SshConfigArgs),
     Env(connect::EnvArgs),
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -117,6 +123,7 @@ fn main() -> ExitCode {
         Command::Pending(args) => home().and_then(|home| access::pending(&home, &args)),
         Command::Grant(command) => home().and_then(|home| access::grant(&home, &command)),
         Command::Connect(args) => home().and_then(|home| connect::connect(&home, &args)),
+        Command::SshConfig(args) => home().and_then(|home| ssh::config(&home, &args)),
         Command::Env(args) => home().and_then(|home| connect::env(&home, &args)),
         Command::Session(command) => home().and_then(|home| session::session(&home, &command)),
         Command::Kill(args) => home().and_then(|home| kill::run(&home, &args)),

@@ -38,7 +38,8 @@ EXAMPLES
   From then on:
     onus serve --data /var/lib/onus
   For clients elsewhere:
-    onus serve --data /var/lib/onus --listen-pg 0.0.0.0:6432 --listen-api 0.0.0.0:7443 --public-pg onus.example.org:6432
+    onus serve --data /var/lib/onus --listen-pg 0.0.0.0:6432 --listen-ssh 0.0.0.0:2222 --listen-api 0.0.0.0:7443 \
+      --public-pg onus.example.org:6432 --public-ssh onus.example.org:2222
 
 It prints one line when it is ready, and writes its log to standard error ($ONUS_LOG: a tracing filter, such as debug).
 SIGTERM and SIGINT end all sessions, revoke their credentials and stop.")]
@@ -49,12 +50,18 @@ pub struct ServeArgs {
     /// Where PostgreSQL clients connect.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6432")]
     listen_pg: SocketAddr,
+    /// Where SSH clients connect.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2222")]
+    listen_ssh: SocketAddr,
     /// Where the command line connects.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
     listen_api: SocketAddr,
     /// What PostgreSQL clients are told to connect to; else the first name of the gateway and the port listened on.
     #[arg(long, value_name = "HOST:PORT")]
     public_pg: Option<String>,
+    /// What SSH clients are told to connect to; else the first name of the gateway and the port listened on.
+    #[arg(long, value_name = "HOST:PORT")]
+    public_ssh: Option<String>,
     /// An estate to declare if the ledger is empty, with its policies.
     #[arg(long, value_name = "ESTATE_DIR")]
     bootstrap: Option<PathBuf>,
@@ -139,27 +146,31 @@ async fn serve(args: &ServeArgs, gateway: Arc<Gateway>, host: &str) -> Outcome {
             .await
             .map_err(|fault| Failure::caused(format!("cannot listen on {address} for {what}"), &fault))
     };
-    let (pg, api) = (bind(args.listen_pg, "postgresql").await?, bind(args.listen_api, "the API").await?);
+    let (pg, ssh) = (bind(args.listen_pg, "postgresql").await?, bind(args.listen_ssh, "ssh").await?);
+    let api = bind(args.listen_api, "the API").await?;
     let port = |listener: &TcpListener| listener.local_addr().map_or(0, |address| address.port());
     let postgres = args.public_pg.clone().unwrap_or_else(|| format!("{host}:{}", port(&pg)));
+    let secure_shell = args.public_ssh.clone().unwrap_or_else(|| format!("{host}:{}", port(&ssh)));
     // Asked for before anything is said to be ready: a signal that comes right then must not be lost.
     let caught = |kind| signal(kind).map_err(|fault| Failure::caused("signals can't be caught", &fault));
     let (mut terminate, mut interrupt) = (caught(SignalKind::terminate())?, caught(SignalKind::interrupt())?);
     println!(
-        "ready: postgresql {postgres}, api https://{host}:{}, ca {}, ledger {}",
+        "ready: postgresql {postgres}, ssh {secure_shell}, api https://{host}:{}, ca {}, ledger {}",
         port(&api),
         fingerprint(gateway.ca.cert_der()),
         gateway.ledger_key()
     );
     let (stop, stopping) = watch::channel(false);
-    let routes = Arc::new(Api::new(Arc::clone(&gateway), Box::new(Formats), postgres));
+    let routes = Arc::new(Api::new(Arc::clone(&gateway), Box::new(Formats), postgres).with_ssh(secure_shell));
     let api = tokio::spawn(onus_api::serve(routes, api, stopping.clone()));
-    let pg = tokio::spawn(Arc::clone(&gateway).serve_pg(pg, stopping));
-    tokio::pin!(api, pg);
+    let pg = tokio::spawn(Arc::clone(&gateway).serve_pg(pg, stopping.clone()));
+    let ssh = tokio::spawn(Arc::clone(&gateway).serve_ssh(ssh, stopping));
+    tokio::pin!(api, pg, ssh);
     let died = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         ended = &mut api => Some(format!("the API's door closed by itself: {ended:?}")),
+        ended = &mut ssh => Some(format!("the ssh door closed by itself: {ended:?}")),
         ended = &mut pg => Some(format!("the postgresql door closed by itself: {ended:?}")),
     };
     tracing::info!("stopping: no new sessions; live ones end");

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::home::Home;
-use crate::offline::{explain as offline_explain, ledger as offline_ledger};
+use crate::offline::{explain as offline_explain, explain_shell, ledger as offline_ledger};
 use crate::show::{Outcome, ahead, json, moment, text};
 use anstream::println;
 use clap::{Args, Subcommand};
@@ -29,6 +29,7 @@ pub enum LedgerCommand {
 #[derive(Debug, Subcommand)]
 pub enum ExplainCommand {
     Sql(offline_explain::ExplainArgs),
+    Shell(explain_shell::ExplainShellArgs),
 }
 
 /// Prints a completion script for a shell.
@@ -52,6 +53,7 @@ pub fn status(home: &Home, args: &StatusArgs) -> Outcome {
     }
     println!("gateway     {} {}", text(&status["gateway"]), text(&status["version"]));
     println!("postgresql  {}", text(&status["postgres"]));
+    println!("ssh         {}", text(&status["ssh"]));
     println!("ledger      {} entries, key {}", text(&status["as_of"]), text(&status["ledger"]));
     println!("policy      version {}", text(&status["policy"]["version"]));
     println!("lease       {} ({})", ahead(&status["lease_until"]), moment(&status["lease_until"]));
@@ -73,6 +75,7 @@ pub fn ledger(command: &LedgerCommand) -> ExitCode {
 pub fn explain(command: &ExplainCommand) -> ExitCode {
     match command {
         ExplainCommand::Sql(args) => offline_explain::run(args),
+        ExplainCommand::Shell(args) => explain_shell::run(args),
     }
 }
 

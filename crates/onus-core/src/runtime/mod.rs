@@ -10,13 +10,14 @@ pub use judge::{Standing, judge_session, touched_by};
 
 use crate::accountability;
 use crate::command::OpenSession;
-use crate::estate::Plane;
+use crate::estate::{Plane, Terminal};
 use crate::event::{Actor, EndReason, Event, Grant, Hold, Session, SessionTotals};
 use crate::ids::{CredentialId, HoldId, SessionId, SubjectId};
 use crate::issuance::{may_govern, standing};
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::time::Timestamp;
+use crate::view::Tier;
 
 /// Whether a session may exist: a live grant, an enrolled key, an owner on every plane.
 pub(crate) fn open(state: &State, open: OpenSession, now: Timestamp) -> Result<Vec<Event>, Refusal> {
@@ -61,6 +62,9 @@ pub(crate) fn open(state: &State, open: OpenSession, now: Timestamp) -> Result<V
     }
     let accountable = accountability::resolve(state, &open.subject, &open.resource, &grant.role)
         .map_err(|gaps| Refusal::OwnersMissing { gaps: gaps.iter().map(ToString::to_string).collect() })?;
+    // Whatever else the gateway does there: what is typed into the host's own shell it can't prevent.
+    let raw = state.estate.roles.get(&grant.role).is_some_and(|role| role.shell == Terminal::Raw);
+    let tier = if raw { open.tier.min(Tier::Observed) } else { open.tier };
     Ok(vec![Event::SessionOpened {
         session: Session {
             id: open.id,
@@ -72,7 +76,7 @@ pub(crate) fn open(state: &State, open: OpenSession, now: Timestamp) -> Result<V
             key: open.key,
             source: open.source,
             gateway: open.gateway,
-            tier: open.tier,
+            tier,
             opened: now,
             accountable,
         },

@@ -13,7 +13,8 @@ use crate::state::State;
 /// Whether the subject answers for what the session touches or let it happen: who approved its grant, and who owns the
 /// resource or its service, then or now.
 fn answers_for(state: &State, subject: &SubjectId, session: &Session) -> bool {
-    let approved = state.grants.get(&session.grant).is_some_and(|grant| grant.approvals.iter().any(|a| a.by == *subject));
+    let approved =
+        state.grants.get(&session.grant).is_some_and(|grant| grant.approvals.iter().any(|a| a.by == *subject));
     let owns = state.party_of(subject).filter(|party| state.estate.is_active(party)).is_some_and(|party| {
         session.accountable.of(Plane::Service).is_some_and(|owner| owner.party == *party)
             || state.estate.resources.get(&session.resource).is_some_and(|resource| {

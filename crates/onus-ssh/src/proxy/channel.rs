@@ -105,6 +105,10 @@ pub(super) struct Channel {
     /// Bytes that were recorded of what is no terminal's.
     pub taped: u64,
     pub exit: Option<Exit>,
+    /// The process group of what runs, once it was said.
+    pub group: Option<u32>,
+    /// Until then: the beginning of the error stream.
+    pub announcing: Option<BytesMut>,
     /// When it last did something.
     pub last: u64,
     /// Which of what is typed may be recorded.
@@ -148,6 +152,8 @@ impl Channel {
             bytes_out: 0,
             taped: 0,
             exit: None,
+            group: None,
+            announcing: None,
             last: 0,
             echo: None,
             heard: Vec::new(),

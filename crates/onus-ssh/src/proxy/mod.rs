@@ -31,6 +31,7 @@ use onus_pep::{
 use onus_shell::{Scene, Shell};
 use onus_terminal::EchoTracker;
 use sha2::Digest as _;
+pub use start::signal_line;
 use start::{LONGEST_LINE, Line, Pending, Start, may_set};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -60,6 +61,17 @@ pub struct Options {
     pub marker: String,
     /// Seeds the hashing of texts, so that nobody can choose texts that collide.
     pub seed: u64,
+}
+
+/// What runs on a channel of the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    /// Our number of the channel.
+    pub channel: u32,
+    /// The other side's.
+    pub upstream: u32,
+    /// Its process group, where that is known.
+    pub group: Option<u32>,
 }
 
 /// The protocol's own note about a frame.
@@ -103,6 +115,7 @@ enum Note {
         want: bool,
         tap: RefCell<Option<Box<Tap>>>,
         line: Option<Box<Line>>,
+        announces: bool,
     },
     /// A forwarding that the client opens.
     Forward {
@@ -168,14 +181,18 @@ impl SshProtocol {
         }
     }
 
-    /// The other side's numbers of the channels on which something runs, and ours: what a kill must signal.
-    pub fn running(&self) -> Vec<(u32, u32)> {
+    /// What runs: what a kill must end.
+    pub fn running(&self) -> Vec<Process> {
         let running = |channel: &Channel| channel.session && matches!(channel.state, State::Running);
-        self.channels
-            .iter()
-            .filter(|(_, channel)| running(channel))
-            .filter_map(|(id, channel)| Some((channel.upstream?, *id)))
-            .collect()
+        let process = |(id, channel): (&u32, &Channel)| {
+            Some(Process { channel: *id, upstream: channel.upstream?, group: channel.group })
+        };
+        self.channels.iter().filter(|(_, channel)| running(channel)).filter_map(process).collect()
+    }
+
+    /// What a script's word about its process group begins with.
+    fn group_mark(&self) -> String {
+        format!("{}p", self.options.marker)
     }
 
     fn say(&mut self, bytes: Bytes) {
@@ -567,12 +584,17 @@ impl SshProtocol {
 
     /// The other side's channel is there: now it is decided what was to be started on it.
     fn start(&mut self, id: u32) {
-        let scene = self.scene();
+        let (scene, mark) = (self.scene(), self.group_mark());
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let State::Opening(pending) = std::mem::replace(&mut channel.state, State::Deciding) else { return };
         let Some(upstream) = channel.upstream else { return };
         let Pending { start, want } = pending;
-        let plan = start::plan(&start, channel, upstream, &self.shell, &scene);
+        let plan = start::plan(&start, channel, upstream, &self.shell, &scene, &mark);
+        if let Start::Signal { .. } = start {
+            channel.state = State::Over;
+            self.send(id, plan.packets);
+            return;
+        }
         channel.deciding = true;
         if matches!(start, Start::Line(_)) && !plan.terminal {
             channel.terminal = None;
@@ -581,7 +603,8 @@ impl SshProtocol {
             Start::Line(line) => (id, Some(line)),
             _ => (id, None),
         };
-        let note = Note::Start { id, want, tap: RefCell::new(plan.tap.map(Box::new)), line };
+        let announces = plan.announces;
+        let note = Note::Start { id, want, tap: RefCell::new(plan.tap.map(Box::new)), line, announces };
         let frame = self.ask(lane, plan.packets, plan.operations, plan.text, plan.params, note);
         self.ready.push_back(Next::Frame(frame));
     }
@@ -615,15 +638,33 @@ impl SshProtocol {
         self.tape(id, Track::Resize, format!("{columns}x{rows}"));
     }
 
+    /// A signal from the client, for what runs on its channel.
     fn signal(&mut self, id: u32, name: &str) {
-        let Some(channel) = self.channels.get(&id) else { return };
-        let target = match &channel.state {
-            State::Governed(shell) => shell.running(),
+        let Some(name) = start::SIGNALS.into_iter().find(|known| *known == name) else { return };
+        let target = match self.channels.get(&id).map(|channel| &channel.state) {
+            Some(State::Governed(shell)) => shell.running(),
             _ => Some(id),
         };
-        let upstream = target.and_then(|id| self.channels.get(&id)).and_then(|channel| channel.upstream);
-        if let (Some(lane), Some(upstream)) = (target, upstream) {
-            self.send(lane, request(upstream, "signal", false).string(name).done());
+        if let Some(target) = target {
+            self.send_signal(target, name);
+        }
+    }
+
+    /// Signals what runs on a channel: its process group where that is known, else by the channel's own request.
+    fn send_signal(&mut self, id: u32, name: &'static str) {
+        let Some(channel) = self.channels.get(&id).filter(|channel| !channel.upstream_closed) else { return };
+        match (channel.group, channel.upstream) {
+            (Some(group), _) => {
+                let own = self.next_id;
+                self.next_id += 1;
+                let mut channel = Channel::new(None, 0, 32 * 1024);
+                channel.state = State::Opening(Pending { start: Start::Signal { group, name }, want: false });
+                self.channels.insert(own, channel);
+                self.tape(id, Track::Marker, format!("signal {name} to the process group {group}"));
+                self.send(own, start::open_session(own, governed::WINDOW, 32 * 1024));
+            }
+            (None, Some(upstream)) => self.send(id, request(upstream, "signal", false).string(name).done()),
+            (None, None) => {}
         }
     }
 
@@ -670,13 +711,15 @@ impl SshProtocol {
         Ok(())
     }
 
-    /// Closes the other side's channel.
+    /// Closes the other side's channel, and hangs up what runs there: without a terminal nothing else tells it.
     fn drop_upstream(&mut self, id: u32) {
-        let Some(channel) = self.channels.get_mut(&id) else { return };
-        if let Some(upstream) = channel.upstream.filter(|_| !channel.told_upstream) {
+        let Some(channel) = self.channels.get(&id).filter(|channel| !channel.told_upstream) else { return };
+        let (running, upstream) = (matches!(channel.state, State::Running), channel.upstream);
+        if running {
+            self.send_signal(id, "HUP");
+        }
+        if let (Some(channel), Some(upstream)) = (self.channels.get_mut(&id), upstream) {
             channel.told_upstream = true;
-            // Without a terminal nothing tells the process that its client is gone.
-            self.send(id, request(upstream, "signal", false).string("HUP").done());
             self.send(id, bare(number::CHANNEL_CLOSE, upstream));
         }
     }
@@ -812,11 +855,7 @@ impl SshProtocol {
                         self.send(inner, bare(number::CHANNEL_EOF, upstream));
                     }
                 }
-                Act::Interrupt(inner) => {
-                    if let Some(upstream) = self.channels.get(&inner).and_then(|c| c.upstream) {
-                        self.send(inner, request(upstream, "signal", false).string("INT").done());
-                    }
-                }
+                Act::Interrupt(inner) => self.send_signal(inner, "INT"),
                 Act::Regrant(inner, more) => {
                     if let Some(upstream) = self.channels.get(&inner).and_then(|c| c.upstream) {
                         self.send(inner, Packet::of(number::CHANNEL_WINDOW_ADJUST, upstream).number(more).done());
@@ -875,7 +914,8 @@ impl SshProtocol {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         (channel.op, channel.began) = (op, micros);
         let columns = channel.terminal.as_ref().map(|terminal| terminal.columns);
-        let marker = self.options.marker.clone();
+        // Another word than the one for process groups.
+        let marker = format!("{}d", self.options.marker);
         let (governed, acts) = Governed::new(shell, scene, place, marker, columns, channel.window);
         channel.state = State::Governed(Box::new(governed));
         let ends = std::mem::take(&mut channel.eof_waits);
@@ -1022,12 +1062,13 @@ impl Protocol for SshProtocol {
                     self.acts(*id, acts);
                 }
             }
-            Note::Start { id, want, tap, line } => {
+            Note::Start { id, want, tap, line, announces } => {
                 if let Some(channel) = self.channels.get_mut(id) {
                     channel.state = State::Running;
                     (channel.op, channel.began) = (op, micros);
                     channel.answer_owed = Some(*want);
                     channel.tap = tap.borrow_mut().take();
+                    channel.announcing = announces.then(BytesMut::new);
                     if channel.terminal.is_some() && self.options.record_input {
                         channel.echo = Some(EchoTracker::new());
                     }

@@ -8,6 +8,9 @@ use bytes::{Bytes, BytesMut};
 use onus_pep::{Done, Failure, Reply, Tape, Track, Violation};
 use onus_terminal::{EventKind, Typed};
 
+/// How much of the error stream is looked at for the word about the process group.
+const ANNOUNCED: usize = 8 * 1024;
+
 /// What a client is told of a channel that the other side did not open.
 const NOT_OPENED: &str = "onus: the host did not open a channel for this";
 
@@ -218,6 +221,18 @@ impl SshProtocol {
     ) -> Result<(), Violation> {
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
         let head = packet.len() - length;
+        if error && channel.announcing.is_some() {
+            let Some(rest) = self.announced(id, &packet[head..]) else { return Ok(()) };
+            if rest.is_empty() {
+                return Ok(());
+            }
+            packet.truncate(head - 4);
+            packet.extend_from_slice(&(rest.len() as u32).to_be_bytes());
+            packet.extend_from_slice(&rest);
+            let whole = (packet.len() - PREFIX) as u32;
+            packet[..PREFIX].copy_from_slice(&whole.to_be_bytes());
+            return self.output(id, error, rest.len(), packet, micros, replies);
+        }
         channel.bytes_out += length as u64;
         channel.last = micros;
         if channel.parent.is_some() {
@@ -275,6 +290,32 @@ impl SshProtocol {
         packet[PREFIX + 1..PREFIX + 5].copy_from_slice(&client.to_be_bytes());
         replies.push(Reply::ToClient(packet.freeze()));
         Ok(())
+    }
+
+    /// Takes the word about the process group out of the error stream: what is left of what came so far, or `None` while
+    /// it may still come.
+    fn announced(&mut self, id: u32, bytes: &[u8]) -> Option<BytesMut> {
+        let marker = self.group_mark();
+        let channel = self.channels.get_mut(&id)?;
+        let kept = channel.announcing.as_mut()?;
+        kept.extend_from_slice(bytes);
+        let found = kept.windows(marker.len()).position(|window| window == marker.as_bytes());
+        let end = found.and_then(|at| Some(at + kept[at..].iter().position(|b| *b == b'\n')? + 1));
+        let (Some(at), Some(end)) = (found, end) else {
+            // A login shell's own complaints may come first; more than this is something else.
+            return if kept.len() > ANNOUNCED { channel.announcing.take() } else { None };
+        };
+        let mut all = channel.announcing.take()?;
+        let after = all.split_off(end);
+        let word = all.split_off(at);
+        channel.group = std::str::from_utf8(&word[marker.len()..]).ok().and_then(|text| text.trim().parse().ok());
+        all.extend_from_slice(&after);
+        if let Some(upstream) = channel.upstream {
+            // It was for us: the client's window must not shrink by it.
+            let more = Packet::of(number::CHANNEL_WINDOW_ADJUST, upstream).number(word.len() as u32);
+            self.send(id, more.done());
+        }
+        Some(all)
     }
 
     fn opened(&mut self, id: u32, upstream: u32, window: u32, largest: u32, replies: &mut Vec<Reply>) {
@@ -346,6 +387,8 @@ impl SshProtocol {
         let client = channel.client.filter(|_| !std::mem::replace(&mut channel.told_client, true));
         let notes = channel.tap.take().map(|tap| tap.ended()).unwrap_or_default();
         let exit = channel.exit.clone();
+        let unsaid = channel.announcing.take().filter(|kept| !kept.is_empty());
+        let largest = channel.packet;
         let recorded = channel.taped > 0 || channel.terminal.is_some();
         let captured = channel.captured.take();
         channel.state = State::Over;
@@ -361,9 +404,16 @@ impl SshProtocol {
             replies.push(Reply::Tape(Tape { lane: id, track: Track::Exit, bytes }));
         }
         if let Some(client) = client {
+            if let Some(unsaid) = &unsaid {
+                replies.push(Reply::ToClient(error_data(client, unsaid, largest)));
+            }
             replies.push(Reply::ToClient(bare(number::CHANNEL_CLOSE, client)));
         }
         self.finish(id);
+        if let (Some(unsaid), Some((parent, shell))) = (&unsaid, self.parent(id)) {
+            let acts = shell.output(unsaid, true);
+            self.acts(parent, acts);
+        }
         if let Some((parent, shell)) = self.parent(id) {
             let acts = shell.finished(exit.map_or(255, |exit| exit.code()), captured.map(BytesMut::freeze));
             self.acts(parent, acts);

@@ -36,6 +36,28 @@ pub(super) enum Start {
     Subsystem(String),
     /// A line of the governed shell, already read.
     Line(Box<Line>),
+    /// A signal to the processes of a command that runs. The gateway's own; nothing of the client's is in it.
+    Signal {
+        /// The process group.
+        group: u32,
+        /// A name of [`SIGNALS`].
+        name: &'static str,
+    },
+}
+
+/// Signals that may be passed on (RFC 4254, section 6.10).
+pub(super) const SIGNALS: [&str; 10] = ["INT", "TERM", "KILL", "HUP", "QUIT", "USR1", "USR2", "CONT", "STOP", "ALRM"];
+
+/// The command line that signals process groups. Not every server takes a channel's own `signal` request: OpenSSH's
+/// refuses it in root's sessions, and older ones do not know it.
+pub fn signal_line(name: &str, groups: impl Iterator<Item = u32>) -> String {
+    let groups: String = groups.filter(|group| *group > 1).map(|group| format!(" -{group}")).collect();
+    format!("exec /bin/sh -c 'kill -s {name} --{groups}'")
+}
+
+/// Says the script's process group on the error stream, before anything else runs. The gateway takes the word out again.
+fn announced(script: &str, marker: &str) -> String {
+    format!("printf '%s%s\\n' {marker} \"$$\" >&2\n{script}")
 }
 
 /// A line of the governed shell.
@@ -67,12 +89,33 @@ pub(super) struct Plan {
     pub tap: Option<Tap>,
     /// Whether a terminal is asked for.
     pub terminal: bool,
+    /// Whether it will say its process group.
+    pub announces: bool,
 }
 
 /// Makes the plan for a start on a channel that the other side has opened.
-pub(super) fn plan(start: &Start, channel: &Channel, upstream: u32, shell: &Shell, scene: &Scene) -> Plan {
+pub(super) fn plan(
+    start: &Start,
+    channel: &Channel,
+    upstream: u32,
+    shell: &Shell,
+    scene: &Scene,
+    marker: &str,
+) -> Plan {
     match start {
-        Start::Exec(line) => exec(line, channel, upstream, shell, scene),
+        Start::Exec(line) => exec(line, channel, upstream, shell, scene, marker),
+        Start::Signal { group, name } => {
+            let line = signal_line(name, std::iter::once(*group));
+            Plan {
+                operations: Vec::new(),
+                text: Bytes::from(line.clone()),
+                params: Vec::new(),
+                packets: request(upstream, "exec", true).string(line).done(),
+                tap: None,
+                terminal: false,
+                announces: false,
+            }
+        }
         Start::Shell => {
             let mut packets = preparation(channel, upstream, true);
             packets.push(request(upstream, "shell", true).done());
@@ -83,6 +126,7 @@ pub(super) fn plan(start: &Start, channel: &Channel, upstream: u32, shell: &Shel
                 packets: joined(packets),
                 tap: None,
                 terminal: channel.terminal.is_some(),
+                announces: false,
             }
         }
         Start::Subsystem(name) => {
@@ -95,9 +139,9 @@ pub(super) fn plan(start: &Start, channel: &Channel, upstream: u32, shell: &Shel
             };
             let packets = vec![request(upstream, "subsystem", true).string(name).done()];
             let text = Bytes::from(format!("(subsystem {})", name.escape_default()));
-            Plan { operations, text, params: Vec::new(), packets: joined(packets), tap, terminal: false }
+            Plan { operations, text, params: Vec::new(), packets: joined(packets), tap, terminal: false, announces: false }
         }
-        Start::Line(line) => governed(line, channel, upstream),
+        Start::Line(line) => governed(line, channel, upstream, marker),
     }
 }
 
@@ -147,8 +191,10 @@ fn locale(channel: &Channel) -> Vec<(String, String)> {
     variables
 }
 
-fn exec(line: &Bytes, channel: &Channel, upstream: u32, shell: &Shell, scene: &Scene) -> Plan {
+fn exec(line: &Bytes, channel: &Channel, upstream: u32, shell: &Shell, scene: &Scene, marker: &str) -> Plan {
     let reading = shell.read(line, scene);
+    // On a terminal the two streams are one, and what closes the terminal hangs up its processes.
+    let announces = reading.script.is_some() && channel.terminal.is_none();
     let mut operations = reading.operations.clone();
     let mut tap = None;
     // Programs that speak a protocol of their own over the channel are known by it, not by a schema.
@@ -165,7 +211,8 @@ fn exec(line: &Bytes, channel: &Channel, upstream: u32, shell: &Shell, scene: &S
     let mut params = Vec::new();
     match &reading.script {
         Some(script) => {
-            let sent = Bytes::from(envelope(script, scene, &locale(channel)));
+            let said = if announces { announced(script, marker) } else { script.clone() };
+            let sent = Bytes::from(envelope(&said, scene, &locale(channel)));
             packets.push(request(upstream, "exec", true).string(&sent).done());
             let script = Bytes::from(script.clone());
             params.push(Param::Text { bytes: script.len(), shown: script });
@@ -173,7 +220,7 @@ fn exec(line: &Bytes, channel: &Channel, upstream: u32, shell: &Shell, scene: &S
         // Permitted only to who may run what can't be known; then it runs as it was written.
         None => packets.push(request(upstream, "exec", true).string(line).done()),
     }
-    Plan { operations, text: line.clone(), params, packets: joined(packets), tap, terminal: channel.terminal.is_some() }
+    Plan { operations, text: line.clone(), params, packets: joined(packets), tap, terminal: channel.terminal.is_some(), announces }
 }
 
 /// A word as the transfer commands' own readers take it: a `~/` is the home directory there.
@@ -207,7 +254,7 @@ fn transfer(argv: &[String]) -> Option<(Vec<Operation>, Option<Tap>)> {
     None
 }
 
-fn governed(line: &Line, channel: &Channel, upstream: u32) -> Plan {
+fn governed(line: &Line, channel: &Channel, upstream: u32, marker: &str) -> Plan {
     let mut packets = Vec::new();
     let terminal = line.reading.needs_terminal && channel.terminal.is_some();
     let mut variables = channel.environment.clone();
@@ -230,12 +277,14 @@ fn governed(line: &Line, channel: &Channel, upstream: u32) -> Plan {
             };
             let shown = Bytes::from(script.clone());
             params.push(Param::Text { bytes: shown.len(), shown });
-            Bytes::from(envelope(&script, &line.scene, &variables))
+            let said = if terminal { script } else { announced(&script, marker) };
+            Bytes::from(envelope(&said, &line.scene, &variables))
         }
         None => line.text.clone(),
     };
     packets.push(request(upstream, "exec", true).string(&sent).done());
-    Plan { operations, text: line.text.clone(), params, packets: joined(packets), tap: None, terminal }
+    let announces = line.reading.script.is_some() && !terminal;
+    Plan { operations, text: line.text.clone(), params, packets: joined(packets), tap: None, terminal, announces }
 }
 
 /// The operation of a forwarding to somewhere.

@@ -345,7 +345,7 @@ fn the_governed_shell_runs_a_line_only_after_its_decision_and_keeps_the_director
     scene.client(&data(ours, b"cd /var/log\r", 1 << 15));
     let inner = scene.confirm(41);
     assert_eq!(executed(&scene.to_host()).len(), 1);
-    scene.host(&error_data(inner, b"\nf00d/var/log\n", 1 << 15));
+    scene.host(&error_data(inner, b"f00dp4242\n\nf00dd/var/log\n", 1 << 15));
     scene.host(&message::exit_status(inner, 0));
     scene.host(&bare(number::CHANNEL_CLOSE, inner));
     let shown = text(&scene.to_client());
@@ -403,6 +403,28 @@ fn what_a_terminal_shows_is_recorded_before_it_is_shown() {
     assert!(scene.paper.0.iter().any(|line| line.contains("\"s\":\"o\",\"n\":7}\nwelcome")), "{:?}", scene.paper.0);
 }
 
+#[test]
+fn the_word_about_the_process_group_is_the_gateways_own_and_signals_go_there() {
+    let mut scene = Between::new();
+    let ours = scene.open(7);
+    scene.exec(ours, "uptime");
+    scene.confirm(40);
+    scene.to_host();
+    scene.to_client();
+    // Torn anywhere, and behind what a login shell has to say.
+    for piece in ["/etc/bash.bashrc: odd\nf0", "0dp42", "42\nup", " 3 days"] {
+        scene.host(&error_data(ours, piece.as_bytes(), 1 << 15));
+    }
+    let said = text(&scene.to_client());
+    assert!(said.contains("odd\nup") && said.contains(" 3 days") && !said.contains("f00d"), "{said}");
+    assert_eq!(scene.machine.protocol().running()[0].group, Some(4242));
+    scene.client(&request(ours, "signal", false).string("INT").done());
+    scene.confirm(41);
+    assert_eq!(executed(&scene.to_host()), ["exec /bin/sh -c 'kill -s INT -- -4242'"]);
+    scene.client(&request(ours, "signal", false).string("INT; reboot").done());
+    assert!(scene.to_host().is_empty());
+}
+
 /// A client's packets, mostly well-formed.
 fn packets() -> impl Strategy<Value = Vec<u8>> {
     let channel = 0u32..4;
@@ -452,8 +474,8 @@ proptest! {
             }
         }
         for line in executed(&scene.up) {
-            prop_assert!(line.starts_with("exec /usr/bin/env -i "), "{line}");
-            prop_assert!(line.contains("uptime") || line.contains("/tmp"), "{line}");
+            prop_assert!(line.starts_with("exec /usr/bin/env -i ") || line.starts_with("exec /bin/sh -c 'kill -"), "{line}");
+            prop_assert!(line.contains("uptime") || line.contains("/tmp") || line.contains("kill -"), "{line}");
         }
     }
 

@@ -6,7 +6,9 @@
 use super::shown::plain;
 use marked_yaml::types::MarkedMappingNode;
 use marked_yaml::{LoadError, LoaderOptions, Marker, Node, parse_yaml_with_options};
-use onus_core::estate::{Declared, Estate, Party, Plane, PlaneOwner, Problem, Resource, Role, Service, Subject, Team};
+use onus_core::estate::{
+    Declared, Estate, Party, Plane, PlaneOwner, Problem, Resource, Role, Service, Subject, Team, Terminal,
+};
 use onus_core::operation::Class;
 use onus_core::time::Millis;
 use onus_core::view::{Scope, SubjectKind};
@@ -296,7 +298,7 @@ impl Reader {
 fn kinds_of(field: &str) -> &'static [&'static str] {
     match field {
         "owner" | "lead" | "members" | "accountable" | "responsible" | "party" => &["party"],
-        "approvers" => &["party", "team"],
+        "approvers" | "watchers" => &["party", "team"],
         "service" | "dependents" => &["service"],
         "resources" => &["resource"],
         _ => &[],
@@ -348,6 +350,8 @@ fn declared(kind: &str, fields: &mut Fields<'_, '_>) -> Option<Declared> {
             let (approvers, approvals) = (fields.texts_wanted("approvers"), fields.number("approvals", 1));
             let member_of = fields.texts("member_of").into_iter().collect();
             let approvers = approvers.into_iter().collect();
+            let (login, shell) = (fields.text_if_any("login"), fields.terminal());
+            let watchers = fields.watchers();
             let is = Role {
                 owner: owner?,
                 why: why?,
@@ -357,6 +361,9 @@ fn declared(kind: &str, fields: &mut Fields<'_, '_>) -> Option<Declared> {
                 approvers,
                 approvals: approvals?,
                 member_of,
+                login,
+                shell: shell?,
+                watchers: watchers?,
             };
             Declared::Role { id: id?, is }
         }
@@ -525,6 +532,28 @@ impl<'n> Fields<'_, 'n> {
         self.one_of(field, text, at, words)
     }
 
+    fn terminal(&mut self) -> Option<Terminal> {
+        let Some(node) = self.node("shell") else { return Some(Terminal::default()) };
+        let (text, at) = self.scalar("shell", node)?;
+        self.one_of("shell", text, at, &[Terminal::Governed, Terminal::Raw].map(|shell| (shell.as_str(), shell)))
+    }
+
+    /// Written out, an empty list would say that nobody needs to watch; that is said by leaving it out.
+    fn watchers(&mut self) -> Option<BTreeSet<String>> {
+        let Some(node) = self.node("watchers") else { return Some(BTreeSet::new()) };
+        let watchers: BTreeSet<String> =
+            self.items("watchers", node).into_iter().map(|(text, _)| text.to_owned()).collect();
+        if watchers.is_empty() {
+            self.tell(
+                place(node, self.at.file),
+                "watchers",
+                "nobody is named; name a party or a team, or leave it out",
+            );
+            return None;
+        }
+        Some(watchers)
+    }
+
     fn one_of<T: Copy>(
         &mut self,
         field: &'static str,
@@ -593,6 +622,7 @@ impl<'n> Fields<'_, 'n> {
                 let at = place(item, self.at.file);
                 match item {
                     Node::Scalar(text) => {
+                        self.note("scope", text.as_str(), at);
                         texts.insert((text.as_str().to_owned(), at));
                     }
                     Node::Mapping(_) | Node::Sequence(_) => self.tell(at, "scope", "write a name here"),
@@ -603,6 +633,8 @@ impl<'n> Fields<'_, 'n> {
                 "databases" => scope.databases = names(),
                 "schemas" => scope.schemas = names(),
                 "relations" => scope.relations = names(),
+                "paths" => scope.paths = names(),
+                "programs" => scope.programs = names(),
                 "classes" => {
                     for (text, at) in &texts {
                         let words = Class::ALL.map(|class| (class.as_str(), class));
@@ -610,7 +642,7 @@ impl<'n> Fields<'_, 'n> {
                     }
                 }
                 other => {
-                    let known = ["databases", "schemas", "relations", "classes"];
+                    let known = ["databases", "schemas", "relations", "classes", "paths", "programs"];
                     let text = format!(
                         "there is no key `{}`; use {}{}",
                         plain(other),

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// The longest line of input, in bytes: a text of the longest size that is parsed, escaped in the worst way.
-const MAX_LINE_BYTES: usize = 32 << 20;
+pub(super) const MAX_LINE_BYTES: usize = 32 << 20;
 
 /// Shows what a SQL text does and what policy says about it, without running it.
 #[derive(Debug, Args)]
@@ -135,33 +135,33 @@ fn answer(args: &ExplainArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> i
     Ok(0)
 }
 
-struct Problems {
-    lines: Vec<String>,
-    status: u8,
+pub(super) struct Problems {
+    pub lines: Vec<String>,
+    pub status: u8,
 }
 
 impl Problems {
-    fn failed(lines: Vec<String>) -> Self {
+    pub(super) fn failed(lines: Vec<String>) -> Self {
         Self { lines, status: FAILED }
     }
-    fn usage(line: impl Into<String>) -> Self {
+    pub(super) fn usage(line: impl Into<String>) -> Self {
         Self { lines: vec![line.into()], status: USAGE }
     }
 }
 
 /// For whom and when a text is decided about.
 #[derive(Debug, Clone)]
-struct Asked {
-    role: RoleId,
-    at: Timestamp,
-    risk: u8,
-    database: String,
-    resource: ResourceId,
-    subject: SubjectId,
+pub(super) struct Asked {
+    pub role: RoleId,
+    pub at: Timestamp,
+    pub risk: u8,
+    pub database: String,
+    pub resource: ResourceId,
+    pub subject: SubjectId,
 }
 
 impl Asked {
-    fn view(&self, digest: &str) -> Result<View, onus_core::ids::IdError> {
+    pub(super) fn view(&self, digest: &str) -> Result<View, onus_core::ids::IdError> {
         Ok(View {
             session: SessionId::parse("explained")?,
             epoch: 1,
@@ -391,7 +391,7 @@ impl Explainer {
 }
 
 /// Reads one line without its end; false if it was too long, in which case its rest was skipped. `None` at the end.
-fn next_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+pub(super) fn next_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     let read = input.take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', line)?;
     if read == 0 {
         return Ok(None);
@@ -416,7 +416,7 @@ fn next_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<Option<b
     }
 }
 
-fn known_role(set: &PolicySet, role: &RoleId) -> Result<(), String> {
+pub(super) fn known_role(set: &PolicySet, role: &RoleId) -> Result<(), String> {
     if set.roles().any(|known| known.id == role) {
         return Ok(());
     }
@@ -424,7 +424,7 @@ fn known_role(set: &PolicySet, role: &RoleId) -> Result<(), String> {
     Err(format!("the policies define no role `{role}`; they define {}", known.join(", ")))
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse_rfc3339(text)
         .ok_or_else(|| format!("`{}` is not a moment in UTC; write such as {USUAL_MOMENT}", one_line(text)))
 }
@@ -551,7 +551,7 @@ fn functions(operations: &[Operation]) -> BTreeSet<String> {
     objects.filter(|object| object.kind == "function").map(|object| object.name.clone()).collect()
 }
 
-fn decision(decision: &Decision) -> Value {
+pub(super) fn decision(decision: &Decision) -> Value {
     let determining: Vec<Value> = decision
         .determining
         .iter()

@@ -7,6 +7,7 @@ pub mod estate_diff;
 pub mod estate_file;
 
 pub mod explain;
+pub mod explain_shell;
 pub mod policy;
 
 pub mod ledger;

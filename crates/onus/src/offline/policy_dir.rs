@@ -32,7 +32,7 @@ pub fn load(dir: &Path, estate: Option<&Path>) -> Result<Loaded, Vec<String>> {
         }
         None => named(&files),
     };
-    PolicySet::load(&files, onus_pg::classify::ACTIONS, &known)
+    PolicySet::load(&files, &onus_gateway::policy::actions(), &known)
         .map(|set| Loaded { set, owners_checked: estate.is_some() })
         .map_err(|problems| {
             problems

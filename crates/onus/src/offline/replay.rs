@@ -4,7 +4,9 @@
 //! it is escaped, and cut where it is long.
 
 use super::shown::{brief, one_line};
+use crate::tape;
 use onus_core::time::{Millis, Timestamp};
+use onus_terminal::PlainText;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -30,20 +32,41 @@ const PARAMS: usize = 12;
 /// # Errors
 /// When `out` cannot be written.
 pub fn render(records: impl Iterator<Item = Value>, out: &mut impl Write) -> io::Result<()> {
-    let mut replay = Replay { begun: None, decisions: BTreeMap::new() };
+    let mut replay = Replay::default();
     for record in records {
         replay.record(&record, out)?;
     }
-    Ok(())
+    replay.finish(out)
 }
 
-struct Replay {
+/// A listing that goes on, record by record.
+#[derive(Default)]
+pub struct Replay {
     begun: Option<u64>,
     decisions: BTreeMap<u64, Value>,
+    /// The lines that are not over yet, by stream and kind.
+    streams: BTreeMap<(u64, char), PlainText>,
 }
 
 impl Replay {
-    fn record(&mut self, record: &Value, out: &mut impl Write) -> io::Result<()> {
+    /// Lists what no line end followed.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn finish(&mut self, out: &mut impl Write) -> io::Result<()> {
+        for ((channel, track), mut stream) in std::mem::take(&mut self.streams) {
+            if let Some(line) = stream.finish() {
+                writeln!(out, "{INDENT}{channel}{track} {}", brief(&line, TEXT))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists one record.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn record(&mut self, record: &Value, out: &mut impl Write) -> io::Result<()> {
         match text(record, "k") {
             "view" => self.view(record, out),
             "def" => {
@@ -65,6 +88,7 @@ impl Replay {
                 };
                 self.line(record, &format!("refused{by}: {}", brief(text(record, "why"), TEXT)), out)
             }
+            "tape" => self.tape(record, out),
             "end" => {
                 let by = match text(record, "by") {
                     "" => String::new(),
@@ -157,6 +181,33 @@ impl Replay {
         let taken = if taken > 0 { format!(", {} in", size(taken)) } else { String::new() };
         let millis = number(record, "micros") as f64 / 1000.0;
         self.line(record, &format!("{what} ({rows} rows, {} out{taken}, {millis:.1} ms)", size(sent)), out)
+    }
+
+    /// A piece of a stream: what it showed as plain text, line by line (`|` output, `!` errors, `<` typed and echoed).
+    fn tape(&mut self, record: &Value, out: &mut impl Write) -> io::Result<()> {
+        let at = self.offset(record);
+        let piece = match tape::piece(record) {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(()),
+            Err(wrong) => return writeln!(out, "{at}  {}", one_line(&wrong)),
+        };
+        let channel = piece.channel;
+        let text = || brief(&String::from_utf8_lossy(&piece.bytes), TEXT);
+        let mark = match piece.track {
+            'o' => '|',
+            'e' => '!',
+            'i' => '<',
+            'r' => return writeln!(out, "{at}  {channel}: terminal of {}", text()),
+            'x' => return writeln!(out, "{at}  {channel}: exit status {}", text()),
+            'm' => return writeln!(out, "{at}  {channel}: {}", text()),
+            _ => return writeln!(out, "{at}  {channel}: a piece of tape of a kind not known here"),
+        };
+        let mut lines = Vec::new();
+        self.streams.entry((channel, mark)).or_default().feed(&piece.bytes, &mut lines);
+        for line in lines.iter().filter(|line| !line.trim().is_empty()) {
+            writeln!(out, "{at}  {channel}{mark} {}", brief(line, TEXT))?;
+        }
+        Ok(())
     }
 
     fn line(&self, record: &Value, what: &str, out: &mut impl Write) -> io::Result<()> {
@@ -264,10 +315,35 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stream_showed_is_listed_line_by_line() {
+        use crate::tape::tests::taped;
+        let records = vec![
+            taped(1, 10, "r", b"80x24"),
+            taped(1, 20, "o", b"\x1b[31mred\x1b[0m\r\npart"),
+            taped(2, 25, "e", b"oops\n"),
+            taped(1, 30, "o", b"ial\r\n$ "),
+            taped(1, 40, "x", b"3"),
+            json!({"k": "tape", "ch": 1, "at": 50, "s": "o", "n": 9, "data": "AAAA"}),
+        ];
+        assert_eq!(
+            rendered(records),
+            "1970-01-01T00:00:00.010Z  1: terminal of 80x24
+1970-01-01T00:00:00.020Z  1| red
+1970-01-01T00:00:00.025Z  2! oops
+1970-01-01T00:00:00.030Z  1| partial
+1970-01-01T00:00:00.040Z  1: exit status 3
+1970-01-01T00:00:00.050Z  a piece of tape holds 3 bytes of 9
+             1| $
+"
+        );
+    }
+
+    #[test]
     fn no_record_can_steer_the_terminal_or_forge_a_line() {
         let evil = "x\u{1b}[2J\u{9b}1m\u{202e}\r\n+0.1  #9 forged";
         let fields = ["k", "stage", "text", "by", "why", "cause", "reason", "tag", "code", "message"];
-        for kind in ["view", "def", "op", "done", "hold", "confirmed", "refused", "end", evil] {
+        use crate::tape::tests::taped;
+        for kind in ["view", "def", "op", "done", "hold", "confirmed", "refused", "end", "tape", evil] {
             let mut record = json!({"at": 1, "op": 1, "def": 1, "params": [evil, {"text": evil}, {"hex": evil}, {evil: evil}],
                 "view": {"session": evil, "subject": evil, "role": evil, "resource": evil, "database": evil, "grant": evil},
                 "decision": {"effect": evil, "reasons": [evil], "determining": [{"policy": evil, "owner": evil, "why": evil}]}});
@@ -279,7 +355,8 @@ mod tests {
             held["by"] = json!([evil]);
             let mut def = record.clone();
             def["k"] = "def".into();
-            let text = rendered(vec![def, record, held]);
+            let hostile = ["o", "e", "i", "r", "x", "m", "?"].map(|track| taped(1, 1, track, evil.as_bytes()));
+            let text = rendered([vec![def, record, held], hostile.to_vec()].concat());
             assert!(text.lines().all(|line| !line.starts_with("+0.1")), "{kind}: {text:?}");
             assert!(!text.chars().any(|c| c != '\n' && c.is_control() || c == '\u{202e}'), "{kind}: {text:?}");
         }

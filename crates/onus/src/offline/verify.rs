@@ -203,9 +203,9 @@ pub fn open_journal(session: &SessionId, segments: &[Vec<u8>], master: &[u8; 32]
     let (opened, found) = onus_journal::open(session.as_str(), segments, &key, &heads);
     let mut records = Vec::with_capacity(opened.len());
     for record in &opened {
-        match serde_json::from_slice(&record.payload) {
+        match crate::tape::record(&record.payload) {
             Ok(value) => records.push(value),
-            Err(error) => findings.push(format!("record {} is not JSON: {error}", record.seq)),
+            Err(wrong) => findings.push(format!("record {} {wrong}", record.seq)),
         }
     }
     let torn = |finding: &&Finding| matches!(finding, Finding::Torn { .. });

@@ -7,6 +7,7 @@
 
 mod raw;
 mod scene;
+mod ssh_scene;
 
 mod badinput;
 mod drivers;
@@ -14,3 +15,4 @@ mod ends;
 mod faults;
 mod journey;
 mod regress;
+mod ssh_clients;

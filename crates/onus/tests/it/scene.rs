@@ -20,7 +20,7 @@ pub const ONUS: &str = env!("CARGO_BIN_EXE_onus");
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// People who are declared and have done nothing yet.
-const GUESTS: usize = 60;
+const GUESTS: usize = 160;
 
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 

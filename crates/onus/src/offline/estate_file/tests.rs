@@ -89,7 +89,7 @@ fn each_mistake_is_told_at_its_place_with_what_to_do() {
         &[
             "e.yaml:30:3: role `reader`, why: it is missing; add it",
             "e.yaml:32:5: role `reader`: there is no key `wy`; use owner, why, resources, scope, max_for, approvers, \
-             approvals, member_of; did you mean `why`?",
+             approvals, member_of, login, shell, watchers; did you mean `why`?",
         ],
     );
     check(
@@ -114,6 +114,31 @@ fn each_mistake_is_told_at_its_place_with_what_to_do() {
         &["e.yaml:17:18: subject `alice`, kind: `humn` is none of human, workload, agent; did you mean `human`?"],
     );
     check(
+        "approvals: 2",
+        "approvals: 2\n    shell: raww\n    watchers: [dta]\n    login: a/b",
+        &["e.yaml:38:12: role `reader`, shell: `raww` is none of governed, raw; did you mean `raw`?"],
+    );
+    check(
+        "approvals: 2",
+        "approvals: 2\n    shell: raw\n    watchers: [dta]\n    login: a/b",
+        &[
+            "e.yaml:39:16: role `reader`, watchers: there is no party or team `dta`; did you mean `data`?",
+            "e.yaml:40:12: role `reader`, login: `a/b` can't be an account; use letters, digits and . _ -, at most 32",
+        ],
+    );
+    check(
+        "approvals: 2",
+        "approvals: 2\n    watchers: []",
+        &["e.yaml:38:15: role `reader`, watchers: nobody is named; name a party or a team, or leave it out"],
+    );
+    check(
+        "schemas: [public]",
+        "paths: [/var/log, /srv/]",
+        &[
+            "e.yaml:34:32: role `reader`, scope: `/srv/` is no plain path; write it from `/` or `~`, without `..`, `*` or a last `/`",
+        ],
+    );
+    check(
         "schemas: [public]",
         "schemas: []",
         &["e.yaml:34:23: role `reader`, scope: `schemas` is empty, which would mean all; leave it out or name some"],
@@ -129,7 +154,7 @@ fn each_mistake_is_told_at_its_place_with_what_to_do() {
         "schemas:",
         "schema:",
         &[
-            "e.yaml:34:14: role `reader`, scope: there is no key `schema`; use databases, schemas, relations, classes; did you mean `schemas`?",
+            "e.yaml:34:14: role `reader`, scope: there is no key `schema`; use databases, schemas, relations, classes, paths, programs; did you mean `schemas`?",
         ],
     );
     check(
