@@ -10,6 +10,7 @@ mod relay;
 mod report;
 mod sessions;
 mod ssh;
+mod ssh_onus;
 mod ssh_yard;
 mod state;
 mod throughput;

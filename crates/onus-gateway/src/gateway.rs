@@ -43,6 +43,8 @@ pub struct Settings {
     pub durability: Durability,
     /// Sessions at one time, over all protocols.
     pub max_sessions: usize,
+    /// Command schemas besides those that are shipped: file names and TOML texts.
+    pub commands: Vec<(String, String)>,
 }
 
 /// The gateway's own keys.
@@ -82,6 +84,9 @@ pub enum GatewayError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A command schema.
+    #[error("the command schemas cannot be used: {0}")]
+    Commands(#[from] onus_shell::SchemaError),
     /// The SSH keys.
     #[error("the SSH keys cannot be had")]
     Ssh(#[from] SshKeysError),
@@ -116,6 +121,7 @@ pub struct Gateway {
     pub ssh: SshKeys,
     /// Journals.
     pub journals: Journals,
+    pub(crate) shell: Arc<onus_shell::Shell>,
     pub(crate) control: Control,
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) admins: Admins,
@@ -140,7 +146,12 @@ impl Gateway {
         let (control, thread) = Control::start(stores.ledger, keys.ledger)?;
         let vault = Vault::new(stores.vault, Arc::new(keys.sealer));
         let ssh = SshKeys::open(&vault, &settings.public_names)?;
+        let mut schemas = onus_shell::Schemas::shipped();
+        for (file, text) in &settings.commands {
+            schemas.extend_from(file, text)?;
+        }
         let gateway = Arc::new(Self {
+            shell: Arc::new(onus_shell::Shell::new(Arc::new(schemas))),
             ca: keys.ca,
             ssh,
             vault,

@@ -7,7 +7,7 @@ use crate::actions::{operation, raise, refuse};
 use crate::environment::{PATH, exportable};
 use crate::parse::is_name;
 use crate::reading::Shell;
-use crate::schemas::{Count, Meaning, Node, Slot, Spelling};
+use crate::schemas::{Count, Meaning, Node, Slot, Spelling, Unseen, When};
 use crate::word::{HOME, WILD, display, display_into};
 use onus_core::operation::{Access, Class, Object, Operation};
 use std::collections::BTreeSet;
@@ -30,8 +30,10 @@ struct Outer {
     facts: BTreeSet<String>,
     objects: BTreeSet<Object>,
     reasons: BTreeSet<String>,
-    /// Words follow that nobody has seen.
+    /// Words follow that nobody has seen, or stand where this word does.
     appended: bool,
+    /// What stands before the command, where it can't be told what the command is without it.
+    before: Option<String>,
     depth: usize,
 }
 
@@ -137,8 +139,17 @@ struct Draft<'n> {
     /// The program changes its directory first.
     moved: bool,
     relative: bool,
+    /// Where it goes, and the index of the word that says so.
+    directory: Option<(String, usize)>,
+    /// What relative paths are relative to, where that isn't the current directory.
+    base: Option<String>,
+    /// The index of the word that is being read.
+    at: usize,
+    /// Values whose meaning depends on the other options: option, usual meaning, text.
+    late: Vec<(std::sync::Arc<str>, Meaning, String)>,
+    placeholder: Option<String>,
     /// Inner commands, as ranges of the argument vector, and whether words are appended.
-    inner: Option<(usize, usize, Inner)>,
+    inner: Vec<(usize, usize, Inner)>,
     shell_words: Vec<(usize, usize)>,
 }
 
@@ -163,7 +174,12 @@ impl<'n> Draft<'n> {
             user: None,
             moved: false,
             relative: false,
-            inner: None,
+            directory: None,
+            base: None,
+            at: 0,
+            late: Vec::new(),
+            placeholder: None,
+            inner: Vec::new(),
             shell_words: Vec::new(),
         }
     }
@@ -186,6 +202,10 @@ impl<'n> Draft<'n> {
 
     fn given(&mut self, spelling: &Spelling) {
         self.option_count += 1;
+        // `xargs -i` without a word means this one.
+        if spelling.value == Some(Meaning::Placeholder) && spelling.attached {
+            self.placeholder = Some("{}".to_owned());
+        }
         if spelling.canonical.as_ref() == "--recursive" {
             self.facts.insert("recursive".to_owned());
         }
@@ -219,10 +239,15 @@ impl Run<'_, '_> {
         let mut draft = Draft::new(node);
         if node.free {
             if let Some((found, _)) = self.found {
-                let words = argv.iter().enumerate().filter(|(_, word)| *word == found);
+                let words = argv.iter().enumerate().filter(|(_, word)| word.contains(found));
                 self.verdict.patterns.extend(words.map(|(at, _)| offset + at));
             }
+            self.verdict.terminal |= node.terminal;
             let class = node.class.unwrap_or(Class::Opaque);
+            if class == Class::Opaque || node.opaque.is_some() {
+                let why = node.opaque.clone();
+                draft.refuse(why.unwrap_or_else(|| format!("`{name}` can run other programs or code")));
+            }
             self.finish(argv, &name, class, draft, outer);
             return;
         }
@@ -241,11 +266,11 @@ impl Run<'_, '_> {
         }
         let class = class.max(draft.class.unwrap_or(Class::Session));
         let shells = std::mem::take(&mut draft.shell_words);
-        let inner = draft.inner.take();
-        if (inner.is_some() || !shells.is_empty()) && draft.moved {
+        let inner = std::mem::take(&mut draft.inner);
+        if (!inner.is_empty() || !shells.is_empty()) && draft.moved {
             draft.refuse(format!("a command that `{name}` runs in another directory"));
         }
-        if inner.is_none() && shells.is_empty() {
+        if inner.is_empty() && shells.is_empty() {
             self.finish(argv, &name, class, draft, outer);
             return;
         }
@@ -262,6 +287,7 @@ impl Run<'_, '_> {
         let mut around = outer;
         around.depth += 1;
         around.appended = false;
+        around.before = None;
         around.class = around.class.max(Some(class));
         around.facts.extend(std::mem::take(&mut draft.facts));
         around.facts.insert(format!("through:{name}"));
@@ -272,34 +298,70 @@ impl Run<'_, '_> {
         for (from, to) in shells {
             self.shell_line(argv, from, to, &around);
         }
-        if let Some((from, to, kind)) = inner {
+        for (from, to, kind) in inner {
             match kind {
-                Inner::Fixed => self.command(&mut argv[from..to], offset + from, around),
+                Inner::Fixed => self.command(&mut argv[from..to], offset + from, around.clone()),
                 Inner::Appended => {
-                    let inert = {
-                        let (name, known) = program(self.place, &argv[from]);
-                        known && self.shell.schemas().find(&name).is_some_and(|node| node.inert)
-                    };
-                    around.appended = true;
-                    if inert {
-                        around.objects.insert(object(Access::Read, "path", "*".to_owned()));
-                        around.class = around.class.max(Some(Class::Read));
-                        around.facts.insert("appended".to_owned());
-                    } else {
-                        let why = format!("words that `{name}` appends can't be known");
-                        let mut own = Draft::new(node);
-                        own.reasons.insert(why.clone());
-                        self.finish(argv, &name, class, own, around.clone());
-                        around.reasons.insert(why);
-                    }
-                    self.command(&mut argv[from..to], offset + from, around);
+                    self.unseen_words(argv, offset, (from, to), node, &draft.placeholder, around.clone())
                 }
-                Inner::Until => self.each_file(argv, offset, from, to, &positionals, around),
+                Inner::Until => self.each_file(argv, offset, from, to, &positionals, around.clone()),
             }
         }
     }
 
-    /// `find START -exec … {} ;`
+    /// `xargs COMMAND`: words that nobody has seen come behind the command's, or in place of a word.
+    fn unseen_words(
+        &mut self,
+        argv: &mut [String],
+        offset: usize,
+        (from, to): (usize, usize),
+        outer: &Node,
+        placeholder: &Option<String>,
+        mut around: Outer,
+    ) {
+        let (name, known) = program(self.place, &argv[from]);
+        let certain = |word: &str| placeholder.as_ref().is_none_or(|part| !word.contains(part.as_str()));
+        let mut inner = self.shell.schemas().find(&name).filter(|_| known && certain(&argv[from]));
+        for word in &argv[from + 1..to] {
+            match inner.and_then(|node| node.subs.iter().find(|sub| sub.names.contains(word) && certain(word))) {
+                Some(sub) => inner = Some(sub),
+                None => break,
+            }
+        }
+        around.appended = true;
+        // The command alone isn't what runs, so a policy that knows it must not take this for it.
+        let before = display(&argv[..from]);
+        match inner.and_then(|node| node.unseen) {
+            Some(unseen) => {
+                let (class, access, kind) = match unseen {
+                    Unseen::Reads => (Class::Read, Access::Read, "path"),
+                    Unseen::Writes => (Class::Write, Access::Write, "path"),
+                    Unseen::Administers => (Class::Administer, Access::Administer, "path"),
+                    Unseen::Signals => (Class::Administer, Access::Administer, "process"),
+                };
+                around.objects.insert(object(access, kind, "*".to_owned()));
+                if kind == "path" {
+                    around.objects.insert(object(Access::Read, "path", "*".to_owned()));
+                    // The unseen words may be options too.
+                    around.facts.insert("recursive".to_owned());
+                }
+                around.class = around.class.max(Some(class));
+                around.facts.insert("appended".to_owned());
+                around.before = Some(before);
+            }
+            None => {
+                let (wrapper, _) = program(self.place, &argv[0]);
+                let why = format!("words that `{wrapper}` appends can't be known");
+                let mut own = Draft::new(outer);
+                own.reasons.insert(why.clone());
+                self.finish(argv, &wrapper, Class::Opaque, own, around.clone());
+                around.reasons.insert(why);
+            }
+        }
+        self.command(&mut argv[from..to], offset + from, around);
+    }
+
+    /// `find START -exec … {} ;`: the command for each start itself, and for what lies below it.
     fn each_file(
         &mut self,
         argv: &mut [String],
@@ -309,47 +371,73 @@ impl Run<'_, '_> {
         positionals: &[usize],
         mut around: Outer,
     ) {
-        let start = match positionals {
-            [] => "./".to_owned(),
-            [one] if !argv[*one].contains(WILD) => argv[*one].clone(),
-            _ => {
-                around.reasons.insert("a command for files from several places".to_owned());
-                "./".to_owned()
-            }
-        };
-        let found = format!("{}/{WILD}*{WILD}*", start.trim_end_matches('/'));
-        let mut inner: Vec<String> = argv[from..to].to_vec();
-        let mut replaced = Vec::new();
-        for (at, word) in inner.iter_mut().enumerate() {
-            if word == "{}" && at > 0 {
-                word.clone_from(&found);
-                replaced.push(at);
-            } else if word.contains("{}") {
-                around.reasons.insert("a found file's name as a part of a word".to_owned());
-            }
+        let mut starts: Vec<String> = positionals.iter().map(|at| argv[*at].clone()).collect();
+        if starts.is_empty() {
+            starts.push("./".to_owned());
         }
         around.facts.insert("recursive".to_owned());
-        let mut verdict = Verdict::default();
+        // A part of a word is sound where the word can be no option whatever is found.
+        let odd = |(at, word): (usize, &String)| {
+            let plain = word.starts_with("{}") || word.starts_with('/') || word.starts_with("./");
+            word.contains("{}") && (at == 0 || !plain || word.matches("{}").count() > 1)
+        };
+        if argv[from..to].iter().enumerate().any(odd) {
+            around.reasons.insert("a found file's name as a part of a word".to_owned());
+        }
         // `;` runs the command once for each file, `+` with many at once.
         let single = argv.get(to).is_some_and(|end| end == ";");
-        Run { shell: self.shell, place: self.place, verdict: &mut verdict, found: Some((&found, single)) }
-            .command(&mut inner, 0, around);
-        let unseen = replaced.iter().any(|at| !verdict.patterns.contains(at));
-        for operation in &mut verdict.operations {
-            if unseen {
-                refuse(operation, "a found file's name where no path is expected".to_owned());
-            }
-        }
-        for (at, word) in inner.into_iter().enumerate() {
-            if !replaced.contains(&at) {
-                if verdict.patterns.contains(&at) {
-                    self.verdict.patterns.insert(offset + from + at);
+        let template: Vec<String> = argv[from..to].to_vec();
+        for start in starts {
+            let below = format!("{}/{WILD}*{WILD}*", start.trim_end_matches('/'));
+            let (mut operations, patterns, inner) = self.with_found(&template, &below, single, &around);
+            let (own, _, _) = self.with_found(&template, &start, single, &around);
+            let found: Vec<usize> = (1..template.len()).filter(|at| template[*at].contains("{}")).collect();
+            let unseen = found.iter().any(|at| !patterns.contains(at));
+            let same = own.len() == operations.len();
+            for (at, operation) in operations.iter_mut().enumerate() {
+                if unseen || !same {
+                    refuse(operation, "a found file's name where no path is expected".to_owned());
+                    continue;
                 }
-                argv[from + at] = word;
+                let own = &own[at];
+                raise(operation, own.class);
+                operation.objects.extend(own.objects.iter().filter(|object| object.kind != "command").cloned());
+                operation.facts.extend(own.facts.iter().cloned());
+                operation.opaque.extend(own.opaque.iter().cloned());
             }
+            for (at, word) in inner.into_iter().enumerate() {
+                if !found.contains(&at) {
+                    if patterns.contains(&at) {
+                        self.verdict.patterns.insert(offset + from + at);
+                    }
+                    argv[from + at] = word;
+                }
+            }
+            self.verdict.operations.append(&mut operations);
         }
-        self.verdict.operations.append(&mut verdict.operations);
+    }
+
+    /// The command with one word in place of each `{}`: its operations, which words are wildcards for paths, and
+    /// the words as they are sent.
+    fn with_found(
+        &mut self,
+        template: &[String],
+        found: &str,
+        single: bool,
+        around: &Outer,
+    ) -> (Vec<Operation>, BTreeSet<usize>, Vec<String>) {
+        let mut inner: Vec<String> = template.to_vec();
+        for word in inner.iter_mut().skip(1) {
+            *word = word.replace("{}", found);
+        }
+        let mut verdict = Verdict::default();
+        Run { shell: self.shell, place: self.place, verdict: &mut verdict, found: Some((found, single)) }.command(
+            &mut inner,
+            0,
+            around.clone(),
+        );
         self.verdict.terminal |= verdict.terminal;
+        (verdict.operations, verdict.patterns, inner)
     }
 
     /// A word that is itself a shell line (`sh -c`), or several that are joined to one (`watch`).
@@ -408,6 +496,7 @@ impl Run<'_, '_> {
             let word = argv[at].clone();
             let index = at;
             at += 1;
+            draft.at = index;
             let node = draft.last();
             if !open {
                 positionals.push(index);
@@ -457,10 +546,10 @@ impl Run<'_, '_> {
                             let end = argv[at..].iter().position(|word| word == ";" || word == "+");
                             match end {
                                 Some(len) if len > 0 => {
-                                    if draft.inner.is_some() || spelling.canonical.contains("dir") {
-                                        draft.refuse(format!("several commands, or a moving one, in `{name}`"));
+                                    if spelling.canonical.contains("dir") {
+                                        draft.refuse(format!("a command that `{name}` runs in each directory"));
                                     }
-                                    draft.inner = Some((at, at + len, Inner::Until));
+                                    draft.inner.push((at, at + len, Inner::Until));
                                     at += len + 1;
                                 }
                                 _ => draft.refuse(format!("`{word}` of `{name}` without its end")),
@@ -586,7 +675,16 @@ impl Run<'_, '_> {
             let before = draft.relative;
             self.mean(draft, name, &Meaning::Read, &text);
             draft.relative = before;
+            if draft.moved {
+                draft.refuse(format!("`{name}` changes its directory twice"));
+            }
             draft.moved = true;
+            draft.directory = Some((text, draft.at));
+            return;
+        }
+        let late = draft.chain.iter().flat_map(|node| &node.when).flat_map(|when| &when.options);
+        if late.clone().any(|(option, _)| *option == spelling.canonical) {
+            draft.late.push((std::sync::Arc::clone(&spelling.canonical), meaning.clone(), text));
             return;
         }
         match meaning {
@@ -627,12 +725,15 @@ impl Run<'_, '_> {
         let mut args = last.args.as_ref();
         let mut opaque = deciding.opaque.clone();
         let mut replaced: Option<Class> = None;
-        for node in draft.chain.clone() {
+        let mut active: Vec<&When> = Vec::new();
+        let chain = draft.chain.clone();
+        for node in chain.iter().copied() {
             let own = std::ptr::eq(node, deciding);
             for when in &node.when {
                 if !draft.options.contains(when.option.as_ref()) {
                     continue;
                 }
+                active.push(when);
                 draft.facts.extend(when.facts.iter().cloned());
                 self.verdict.terminal |= when.terminal;
                 if let Some(new) = &when.args {
@@ -665,6 +766,54 @@ impl Run<'_, '_> {
         } else if let Some(why) = opaque {
             draft.refuse(why);
         }
+        for (option, usual, text) in std::mem::take(&mut draft.late) {
+            let meant: Vec<&Meaning> = active
+                .iter()
+                .flat_map(|when| &when.options)
+                .filter(|(of, _)| *of == option)
+                .map(|(_, meaning)| meaning)
+                .collect();
+            for meaning in if meant.is_empty() { vec![&usual] } else { meant } {
+                self.mean(draft, name, meaning, &text);
+            }
+        }
+        if let Some((directory, at)) = draft.directory.clone()
+            && draft.chain[0].moves_operands
+        {
+            if positionals.first().is_some_and(|first| *first < at) || directory.contains(WILD) {
+                draft.refuse(format!("`{name}` changes its directory after an operand"));
+            }
+            match path(self.place, &directory) {
+                Ok(path) => draft.base = Some(path.name),
+                Err(why) => draft.refuse(why),
+            }
+        }
+        let fixed = |of: fn(&Node) -> &Option<Vec<String>>, when: fn(&When) -> &Option<Vec<String>>| {
+            let by_option: Vec<&Vec<String>> = active.iter().filter_map(|a| when(a).as_ref()).collect();
+            if by_option.iter().any(|list| list.is_empty()) {
+                return Vec::new();
+            }
+            if !by_option.is_empty() {
+                return by_option.into_iter().flatten().collect();
+            }
+            chain.iter().rev().find_map(|node| of(node).as_ref()).into_iter().flatten().collect()
+        };
+        for (access, entries) in [
+            (Access::Read, fixed(|node| &node.reads, |when| &when.reads)),
+            (Access::Write, fixed(|node| &node.writes, |when| &when.writes)),
+        ] {
+            for entry in entries {
+                let (directory, below) = match entry.as_str() {
+                    "." => (".", Some("/*")),
+                    "./**" => (".", Some("/**")),
+                    other => (other, None),
+                };
+                self.path(draft, access, directory);
+                if let Some(below) = below {
+                    self.beside(draft, access, directory, below);
+                }
+            }
+        }
         if args.is_none() && !last.subs.is_empty() {
             draft.refuse(format!("`{name}` without a subcommand"));
             return class;
@@ -687,6 +836,17 @@ impl Run<'_, '_> {
         }
         let empty = Vec::new();
         let slots: &Vec<Slot> = args.unwrap_or(&empty);
+        let other = active.iter().rev().find_map(|when| when.paths.as_ref());
+        let slots: &Vec<Slot> = &match other {
+            None => slots.clone(),
+            Some(meaning) => slots
+                .iter()
+                .map(|slot| Slot {
+                    meaning: if slot.meaning.is_path() { meaning.clone() } else { slot.meaning.clone() },
+                    ..slot.clone()
+                })
+                .collect(),
+        };
         self.fill(argv, offset, draft, &words, slots, name, appended);
         class
     }
@@ -718,8 +878,8 @@ impl Run<'_, '_> {
                 let (from, to) = (words[next], argv.len());
                 match slot.meaning {
                     Meaning::ShellRest => draft.shell_words.push((from, to)),
-                    Meaning::CommandAppended => draft.inner = Some((from, to, Inner::Appended)),
-                    _ => draft.inner = Some((from, to, Inner::Fixed)),
+                    Meaning::CommandAppended => draft.inner.push((from, to, Inner::Appended)),
+                    _ => draft.inner.push((from, to, Inner::Fixed)),
                 }
                 return;
             }
@@ -736,6 +896,13 @@ impl Run<'_, '_> {
                 draft.refuse(format!("an operand of `{name}` is missing"));
                 return;
             }
+            if take == 0
+                && !appended
+                && let Some((default, options)) = &slot.default
+                && (options.is_empty() || options.iter().any(|option| draft.options.contains(option)))
+            {
+                self.mean(draft, name, &slot.meaning, default);
+            }
             let repeated = matches!(slot.count, Count::Any | Count::Some);
             for at in &words[next..next + take] {
                 if slot.meaning == Meaning::Shell {
@@ -744,7 +911,8 @@ impl Run<'_, '_> {
                 }
                 if argv[*at].contains(WILD)
                     && slot.meaning.is_path()
-                    && (repeated && !optional || self.found == Some((argv[*at].as_str(), true)))
+                    && (repeated && !optional
+                        || self.found.is_some_and(|(found, single)| single && argv[*at].contains(found)))
                 {
                     match self.pattern(draft, &argv[*at]) {
                         Ok(Some(prefixed)) => {
@@ -759,6 +927,13 @@ impl Run<'_, '_> {
                     draft.facts.insert("glob".to_owned());
                 }
                 let word = argv[*at].clone();
+                if draft.base.is_some() && word.contains(WILD) && slot.meaning.is_path() {
+                    draft.refuse(format!("a wildcard of `{name}` after a change of its directory"));
+                }
+                if slot.meaning == Meaning::Named("user".to_owned()) && draft.chain[0].facts.iter().any(|f| f == "sudo")
+                {
+                    draft.user = Some(word.clone());
+                }
                 self.mean(draft, name, &slot.meaning, &word);
             }
             next += take;
@@ -805,8 +980,14 @@ impl Run<'_, '_> {
             }
             Meaning::Number => {
                 let body = text.strip_prefix(['+', '-']).unwrap_or(text);
+                let unit = body.trim_start_matches(|c: char| c.is_ascii_digit());
+                let unit = unit
+                    .strip_prefix(['.', ','])
+                    .map_or(unit, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+                // `10`, `+7`, `0.5`, `64K`, `10MiB`, `5min`.
                 let fine = body.starts_with(|c: char| c.is_ascii_digit())
-                    && body.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'%' | b':' | b',' | b'-'));
+                    && unit.len() <= 4
+                    && unit.bytes().all(|c| c.is_ascii_alphabetic() || c == b'%');
                 if !fine {
                     draft.refuse(format!("`{}` is no number for `{name}`", shown(text)));
                 }
@@ -819,6 +1000,70 @@ impl Run<'_, '_> {
             Meaning::Read => self.path(draft, Access::Read, text),
             Meaning::Write => self.path(draft, Access::Write, text),
             Meaning::AdministerPath => self.path(draft, Access::Administer, text),
+            Meaning::Tree(access) => {
+                self.path(draft, *access, text);
+                self.beside(draft, *access, text, "/**");
+            }
+            Meaning::Into => {
+                self.path(draft, Access::Write, text);
+                self.beside(draft, Access::Write, text, "/*");
+            }
+            Meaning::Move => {
+                for access in [Access::Read, Access::Write] {
+                    self.path(draft, access, text);
+                    self.beside(draft, access, text, "/**");
+                }
+            }
+            Meaning::Sibling | Meaning::Change => {
+                if *meaning == Meaning::Change {
+                    self.path(draft, Access::Read, text);
+                }
+                self.path(draft, Access::Write, text);
+                let directory = match text.trim_end_matches('/').rsplit_once('/') {
+                    Some(("", _)) => "/",
+                    Some((directory, _)) => directory,
+                    None if text == HOME.to_string() => {
+                        draft.refuse("what lies beside the home directory");
+                        return;
+                    }
+                    None => ".",
+                };
+                if text != "-" {
+                    self.path(draft, Access::Write, directory);
+                    self.beside(draft, Access::Write, directory, "/*");
+                }
+            }
+            Meaning::Local(access) => {
+                let colon = text.split('/').next().is_some_and(|first| first.contains(':'));
+                if colon {
+                    draft.refuse(format!("`{}` is a file of another host for `{name}`", shown(text)));
+                }
+                // It is opened before the program goes anywhere.
+                let before = draft.relative;
+                self.path(draft, *access, text);
+                if draft.chain[0].moves_operands {
+                    draft.relative = before;
+                }
+            }
+            Meaning::Placeholder => {
+                if text.is_empty() || text.contains([HOME, WILD]) {
+                    draft.refuse(format!("`{name}` puts words in place of `{}`", shown(text)));
+                }
+                if draft.placeholder.as_ref().is_some_and(|other| other != "{}" && other != text) {
+                    draft.refuse(format!("`{name}` with two words to replace"));
+                }
+                draft.placeholder = Some(text.to_owned());
+            }
+            Meaning::Sed => {
+                if let Err(why) = crate::script::sed(text) {
+                    draft.refuse(format!("a script of `{name}` with {why}"));
+                }
+            }
+            Meaning::Awk => {
+                if let Err(why) = crate::script::awk(text) {
+                    draft.refuse(format!("a program of `{name}` with {why}"));
+                }
+            }
             Meaning::Directory => {
                 self.path(draft, Access::Read, text);
                 draft.moved = true;
@@ -878,7 +1123,9 @@ impl Run<'_, '_> {
             draft.refuse("an empty path");
             return;
         }
-        match path(self.place, text) {
+        let base = draft.base.clone();
+        let place = Place { cwd: base.as_deref().unwrap_or(self.place.cwd), ..self.place };
+        match path(place, text) {
             Ok(path) => {
                 if path.dotdot {
                     draft.facts.insert("dotdot".to_owned());
@@ -886,10 +1133,21 @@ impl Run<'_, '_> {
                 if path.glob {
                     draft.facts.insert("glob".to_owned());
                 }
-                draft.relative |= path.relative;
+                draft.relative |= path.relative && base.is_none();
                 draft.objects.insert(object(access, "path", path.name));
             }
             Err(why) => draft.refuse(why),
+        }
+    }
+
+    /// States what lies below a path, as the pattern `below`; the path itself is stated by [`Run::path`].
+    fn beside(&mut self, draft: &mut Draft<'_>, access: Access, text: &str, below: &str) {
+        if text == "-" || text.is_empty() {
+            return;
+        }
+        let place = Place { cwd: draft.base.as_deref().unwrap_or(self.place.cwd), ..self.place };
+        if let Ok(path) = path(place, text) {
+            draft.objects.insert(object(access, "path", format!("{}{below}", path.name.trim_end_matches('/'))));
         }
     }
 
@@ -926,7 +1184,11 @@ impl Run<'_, '_> {
         let access = access_of(class);
         operation.objects.extend(draft.named.into_iter().map(|(kind, name)| object(access, &kind, name)));
         operation.objects.insert(object(Access::Execute, "program", name.to_owned()));
-        operation.objects.insert(object(Access::Execute, "command", display(argv)));
+        let command = match &outer.before {
+            Some(before) => format!("{before} {}", display(argv)),
+            None => display(argv),
+        };
+        operation.objects.insert(object(Access::Execute, "command", command));
         for why in draft.reasons {
             refuse(&mut operation, why);
         }

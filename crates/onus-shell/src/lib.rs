@@ -11,6 +11,7 @@ mod expand;
 mod parse;
 pub mod reading;
 pub mod schemas;
+mod script;
 pub mod word;
 
 pub use actions::ACTIONS;

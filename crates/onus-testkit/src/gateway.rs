@@ -365,11 +365,7 @@ struct Places(Vec<(&'static str, String)>);
 
 impl Places {
     /// Starts the SSH server too, if there is to be one: where it is must be known before the estate is written.
-    fn of(
-        cluster: &Cluster,
-        ssh: Option<sshd::Options>,
-        folder: &Path,
-    ) -> Result<(Self, Option<Sshd>), KitError> {
+    fn of(cluster: &Cluster, ssh: Option<sshd::Options>, folder: &Path) -> Result<(Self, Option<Sshd>), KitError> {
         let database = ("@ADDRESS@", format!("127.0.0.1:{}", cluster.port()));
         let Some(mut ssh) = ssh else {
             // An estate must be whole also where nobody will use that part of it.

@@ -71,6 +71,9 @@ pub struct ServeArgs {
     /// How long a login lasts.
     #[arg(long, value_name = "DURATION", default_value = "8h", value_parser = crate::access::duration)]
     login_for: Millis,
+    /// Command schemas besides those that are shipped (docs/commands.md): a directory of *.toml.
+    #[arg(long, value_name = "DIR")]
+    commands: Option<PathBuf>,
     /// Sync every journal record to the disk before it counts, reads included.
     #[arg(long)]
     sync_reads: bool,
@@ -110,6 +113,7 @@ pub fn run(args: &ServeArgs) -> Outcome {
         certificate_lifetime: args.login_for,
         durability: if args.sync_reads { Durability::Synced } else { Durability::HandedOver },
         max_sessions: args.max_sessions,
+        commands: args.commands.as_deref().map(command_schemas).transpose()?.unwrap_or_default(),
     };
     // Each further thread costs wake-ups across processors with every statement: with two for two processors, a
     // statement took 31 µs of processor time; with one, 22.
@@ -258,6 +262,23 @@ pub fn policy_texts(dir: &Path) -> Result<PolicyTexts, Failure> {
         return Err(Failure::new(format!("there is no `*.cedar` file in `{}`", dir.display())));
     }
     Ok(texts)
+}
+
+/// The `*.toml` files of a directory of command schemas, by name.
+///
+/// # Errors
+/// When they can't be read.
+pub fn command_schemas(dir: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let wrong = |fault: std::io::Error| Failure::caused(format!("cannot read `{}`", dir.display()), &fault);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push((path.display().to_string(), std::fs::read_to_string(&path).map_err(wrong)?));
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Two sockets and a journal for each session are soon more than the usual soft limit.

@@ -79,6 +79,8 @@ pub struct Field {
     /// Whether fewer and shorter measurements do.
     pub quick: bool,
     fill: PathBuf,
+    /// The program that is measured.
+    pub onus: PathBuf,
 }
 
 impl Field {
@@ -124,7 +126,7 @@ impl Field {
         note("pgbouncer and the plain proxy");
         let bouncer = Bouncer::start(&rig.cluster)?;
         let (relay, relay_port) = relay::start(rig.cluster.port())?;
-        Ok(Self { rig, bouncer, relay, relay_port, quick, fill: fill.to_owned() })
+        Ok(Self { rig, bouncer, relay, relay_port, quick, fill: fill.to_owned(), onus: onus.to_owned() })
     }
 
     /// A libpq program that goes this way.
@@ -206,18 +208,23 @@ fn with_children(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// The default policies and synthetic guards: a third that apply to everything, a third to reads, a third to writes. None
-/// of them ever holds, and none can be left out without looking at its condition.
-fn policies() -> Result<BTreeMap<String, String>, Failure> {
+/// The repository's own policies.
+pub fn default_policies() -> Result<BTreeMap<String, String>, Failure> {
     let mut files = BTreeMap::new();
-    let mut policies = 0;
     for name in ["roles.cedar", "guards.cedar"] {
         let path = step::root().join("policies").join(name);
         let text =
             fs::read_to_string(&path).map_err(|error| Failure::Step(format!("`{}`: {error}", path.display())))?;
-        policies += text.lines().filter(|line| line.starts_with("@id(")).count();
         files.insert(name.to_owned(), text);
     }
+    Ok(files)
+}
+
+/// The default policies and synthetic guards: a third that apply to everything, a third to reads, a third to writes. None
+/// of them ever holds, and none can be left out without looking at its condition.
+fn policies() -> Result<BTreeMap<String, String>, Failure> {
+    let mut files = default_policies()?;
+    let policies = files.values().flat_map(|text| text.lines()).filter(|line| line.starts_with("@id(")).count();
     let mut guards = String::from("// Synthetic guards of the bench.\n");
     for number in 0..POLICIES.saturating_sub(policies) {
         let (action, condition) = match number % 3 {

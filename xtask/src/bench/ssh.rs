@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::field::Field;
 use super::report::{Section, median, percentile, ratio};
+use super::ssh_onus::Before;
 use super::ssh_yard::{Live, Route, Yard};
 use crate::step::Failure;
 
@@ -23,7 +24,37 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Measures it.
 pub fn measure(field: &mut Field) -> Result<Vec<Section>, Failure> {
     let yard = Yard::start(field.quick)?;
-    measure_routes(&yard, &yard.routes())
+    let before = Before::start(&field.onus, &yard)?;
+    let mut routes = yard.routes();
+    routes.push(before.route());
+    let mut sections = measure_routes(&yard, &routes)?;
+    sections.push(recording(&yard, &before)?);
+    Ok(sections)
+}
+
+/// What a recorded terminal takes on disk.
+fn recording(yard: &Yard, before: &Before) -> Result<Section, Failure> {
+    let route = before.route();
+    let mut table = Table::new();
+    let was = before.journal_bytes();
+    let mut live = Live::launch(yard, &route, &["-tt"], &format!("cat {}", yard.flood.display()))?;
+    live.receive(yard.flood_bytes + yard.flood_lines)?;
+    drop(live);
+    std::thread::sleep(Duration::from_millis(500));
+    let taken = before.journal_bytes() - was;
+    let share = taken as f64 / (yard.flood_bytes + yard.flood_lines) as f64;
+    table.rows.push(vec!["onus".to_owned(), format!("{:.1} MB", taken as f64 / 1e6), format!("{share:.3}")]);
+    table.values.insert("bytes_per_byte".to_owned(), json!(share));
+    Ok(Section {
+        name: "ssh_recording",
+        title: "SSH: what a recorded terminal takes on disk".to_owned(),
+        how: "Text like a log's on a terminal, as in the flood; journal bytes, compressed and sealed, by byte shown"
+            .to_owned(),
+        columns: vec!["way", "journal", "bytes by byte"],
+        rows: table.rows,
+        notes: Vec::new(),
+        values: table.values.into(),
+    })
 }
 
 /// Measures OpenSSH alone and prints it.

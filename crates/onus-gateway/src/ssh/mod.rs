@@ -26,7 +26,6 @@ use onus_core::time::Millis;
 use onus_core::view::Tier;
 use onus_issue::ssh_certificate::{Permit, SessionCertificate, SshOrder};
 use onus_pep::{Limits, Machine};
-use onus_shell::{Schemas, Shell};
 use onus_ssh::SshProtocol;
 use onus_ssh::message;
 use onus_ssh::proxy::{Options, Process, signal_line};
@@ -36,7 +35,7 @@ use packets::Packets;
 use ssh_key::PublicKey;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use target::{SshCredential, SshTarget};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,9 +57,6 @@ const CERTIFICATE: Millis = Millis(60_000);
 
 /// Bytes of the client's that may wait for a decision, over all channels of a session.
 const WAITING: usize = 4 * 1024 * 1024;
-
-/// The commands that are known, for all sessions.
-static SHELL: LazyLock<Arc<Shell>> = LazyLock::new(|| Arc::new(Shell::new(Arc::new(Schemas::shipped()))));
 
 /// What a client asks for by its user name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -472,6 +468,7 @@ impl Gateway {
     async fn live_ssh(self: &Arc<Self>, mut client: Raw, prepared: Prepared, welcome: AuthStep) {
         let Prepared { mut begun, target, upstream, login, raw_shell, mailbox } = prepared;
         let id = begun.session.id.clone();
+        self.say_frozen(&mut client, &begun).await;
         let ended = match self.ssh_parts(&begun, &target, login, raw_shell) {
             Ok((machine, journal, policy, counters, stop)) => match client.send(&welcome.replies).await {
                 Ok(()) => {
@@ -508,6 +505,25 @@ impl Gateway {
             Err(reason) => begun.end(reason, SessionTotals::default(), None, None).await,
         }
         tracing::debug!(session = %id, "session over");
+    }
+
+    /// Tells a client whose session begins frozen why nothing will happen, in the one place where clients show it then.
+    async fn say_frozen(&self, client: &mut Raw, begun: &Begun) {
+        const BANNER: u8 = 53;
+        let watchers = {
+            let state = self.shared().state();
+            let frozen = state.needs_watch(&begun.session.id) && !state.is_watched(&begun.session.id);
+            let role = state.estate.roles.get(&begun.session.role).filter(|_| frozen);
+            role.map(|role| role.watchers.iter().cloned().collect::<Vec<_>>().join(", "))
+        };
+        let Some(watchers) = watchers else { return };
+        let text = format!(
+            "onus: this session is frozen until one of {watchers} watches it: onus session watch {}\r\n",
+            begun.session.id
+        );
+        let banner = message::Packet::new(BANNER).string(text).string("").done();
+        // Who is gone will be found out by what comes next.
+        let _ = client.send([&banner[message::PREFIX..]]).await;
     }
 
     #[expect(clippy::type_complexity, reason = "the parts of one session, taken apart at once")]
@@ -552,7 +568,7 @@ impl Gateway {
             marker: marker(),
             seed: crate::pg::hash_seed(),
         };
-        let protocol = SshProtocol::new(Arc::clone(&SHELL), options);
+        let protocol = SshProtocol::new(Arc::clone(&self.shell), options);
         let json = view_json(&view);
         let limits = Limits { waiting: WAITING, ..Limits::default() };
         let machine = Machine::new(protocol, view, json, limits);

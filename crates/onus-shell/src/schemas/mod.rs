@@ -5,7 +5,7 @@
 
 mod shipped;
 
-use onus_core::operation::Class;
+use onus_core::operation::{Access, Class};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -143,6 +143,11 @@ struct WrittenNode {
     free: bool,
     #[serde(default)]
     inert: bool,
+    unseen: Option<String>,
+    reads: Option<Vec<String>>,
+    writes: Option<Vec<String>>,
+    #[serde(default)]
+    moves_operands: bool,
     #[serde(default)]
     bare_globs: bool,
     #[serde(default)]
@@ -162,6 +167,11 @@ struct WrittenWhen {
     #[serde(default)]
     facts: Vec<String>,
     args: Option<Vec<String>>,
+    paths: Option<String>,
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+    reads: Option<Vec<String>>,
+    writes: Option<Vec<String>>,
     #[serde(default)]
     terminal: bool,
     opaque: Option<String>,
@@ -181,6 +191,24 @@ pub(crate) enum Meaning {
     Read,
     Write,
     AdministerPath,
+    /// A path, and everything below it.
+    Tree(Access),
+    /// A path that may be a directory, into which the program then puts something.
+    Into,
+    /// A path that is read, and is gone afterwards with everything below it.
+    Move,
+    /// A path beside which the program makes further names.
+    Sibling,
+    /// As [`Meaning::Sibling`], and its content is read.
+    Change,
+    /// A path of this host; a word with a colon before its first slash is another host's.
+    Local(Access),
+    /// The word that stands for one that nobody has seen.
+    Placeholder,
+    /// A `sed` script that only edits text.
+    Sed,
+    /// An `awk` program that only reads and prints.
+    Awk,
     /// Where the program goes before it opens anything.
     Directory,
     /// Text, or `@file`.
@@ -215,6 +243,17 @@ impl Meaning {
             "path:read" | "path:list" => Self::Read,
             "path:write" | "path:make" | "path:remove" => Self::Write,
             "path:admin" => Self::AdministerPath,
+            "tree:read" => Self::Tree(Access::Read),
+            "tree:write" => Self::Tree(Access::Write),
+            "path:into" => Self::Into,
+            "path:move" => Self::Move,
+            "sibling:write" => Self::Sibling,
+            "sibling:change" => Self::Change,
+            "local:read" => Self::Local(Access::Read),
+            "local:write" => Self::Local(Access::Write),
+            "placeholder" => Self::Placeholder,
+            "sed" => Self::Sed,
+            "awk" => Self::Awk,
             "directory" => Self::Directory,
             "at:read" => Self::AtRead,
             "command" => Self::Command,
@@ -242,7 +281,23 @@ impl Meaning {
     }
 
     pub(crate) fn is_path(&self) -> bool {
-        matches!(self, Self::Read | Self::Write | Self::AdministerPath)
+        matches!(
+            self,
+            Self::Read
+                | Self::Write
+                | Self::AdministerPath
+                | Self::Tree(_)
+                | Self::Into
+                | Self::Move
+                | Self::Sibling
+                | Self::Change
+                | Self::Local(_)
+        )
+    }
+
+    /// Whether the argument is a command or a shell line.
+    fn runs(&self) -> bool {
+        self.takes_rest() || matches!(self, Self::CommandUntil | Self::Shell)
     }
 
     /// Whether it takes all the words that are left.
@@ -263,14 +318,24 @@ pub(crate) enum Count {
 pub(crate) struct Slot {
     pub meaning: Meaning,
     pub count: Count,
+    /// What the program takes when it is given none; where options are named, only with one of them.
+    pub default: Option<(String, Vec<String>)>,
 }
 
 impl Slot {
     fn read(word: &str) -> Result<Self, String> {
         // `text:+` is a kind that ends in a count's sign.
         if word == "text:+" {
-            return Ok(Self { meaning: Meaning::TextStarting("+".into()), count: Count::One });
+            return Ok(Self { meaning: Meaning::TextStarting("+".into()), count: Count::One, default: None });
         }
+        let (word, default) = match word.split_once(" or ") {
+            Some((word, default)) => {
+                let (default, options) = default.split_once(" with ").unwrap_or((default, ""));
+                let options = options.split('|').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+                (word, Some((default.to_owned(), options)))
+            }
+            None => (word, None),
+        };
         let (kind, count) = match word.as_bytes().last() {
             Some(b'?') => (&word[..word.len() - 1], Count::Optional),
             Some(b'*') => (&word[..word.len() - 1], Count::Any),
@@ -281,7 +346,10 @@ impl Slot {
         if meaning == Meaning::Shell && matches!(count, Count::Any | Count::Some) {
             meaning = Meaning::ShellRest;
         }
-        Ok(Self { meaning, count })
+        if default.is_some() && (!matches!(count, Count::Optional | Count::Any) || meaning.runs()) {
+            return Err(format!("`{word}` can't have a default"));
+        }
+        Ok(Self { meaning, count, default })
     }
 
     fn read_all(words: Vec<String>) -> Result<Vec<Self>, String> {
@@ -314,8 +382,37 @@ pub(crate) struct When {
     pub class: Option<Class>,
     pub facts: Vec<String>,
     pub args: Option<Vec<Slot>>,
+    /// What operands that are paths mean then.
+    pub paths: Option<Meaning>,
+    /// What values of options mean then, by the option's canonical spelling.
+    pub options: Vec<(Arc<str>, Meaning)>,
+    pub reads: Option<Vec<String>>,
+    pub writes: Option<Vec<String>>,
     pub terminal: bool,
     pub opaque: Option<String>,
+}
+
+/// The worst that a program does with words that nobody has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unseen {
+    Reads,
+    Writes,
+    /// Also rights, owners.
+    Administers,
+    /// Sends signals.
+    Signals,
+}
+
+impl Unseen {
+    fn read(word: &str) -> Result<Self, String> {
+        Ok(match word {
+            "read" => Self::Reads,
+            "write" => Self::Writes,
+            "administer" => Self::Administers,
+            "signal" => Self::Signals,
+            other => return Err(format!("`unseen` can't be `{other}`")),
+        })
+    }
 }
 
 /// A program or one of its subcommands.
@@ -336,7 +433,13 @@ pub(crate) struct Node {
     pub single_dash_long: bool,
     pub dashless_first: bool,
     pub free: bool,
-    pub inert: bool,
+    /// None where unseen words could do anything.
+    pub unseen: Option<Unseen>,
+    /// Paths that are touched without standing in the arguments; `.` and `./**` are the working directory.
+    pub reads: Option<Vec<String>>,
+    pub writes: Option<Vec<String>>,
+    /// Relative operands lie in the directory that a `directory` option names.
+    pub moves_operands: bool,
     pub bare_globs: bool,
     pub require: Vec<Arc<str>>,
     pub max_options: Option<usize>,
@@ -372,7 +475,10 @@ impl Node {
             single_dash_long: false,
             dashless_first: false,
             free: false,
-            inert: false,
+            unseen: None,
+            reads: None,
+            writes: None,
+            moves_operands: false,
             bare_globs: false,
             require: Vec::new(),
             max_options: None,
@@ -429,17 +535,45 @@ impl Node {
         let mut when = Vec::new();
         for written in written.when {
             let args = written.args.map(Slot::read_all).transpose()?;
+            let paths = match &written.paths {
+                Some(kind) => Some(
+                    Meaning::read(kind)
+                        .filter(Meaning::is_path)
+                        .ok_or_else(|| format!("`paths` has kind `{kind}`, which is no path"))?,
+                ),
+                None => None,
+            };
+            let mut options = Vec::new();
+            for (option, kind) in &written.options {
+                let first = option.split('/').next().unwrap_or(option);
+                let known =
+                    spellings.get(first).filter(|known| known.value.as_ref().is_some_and(|value| !value.runs()));
+                let known = known.ok_or_else(|| format!("`when` gives a meaning to `{option}`, which has no value"))?;
+                let meaning = Meaning::read(kind)
+                    .filter(|meaning| !meaning.runs() && *meaning != Meaning::Directory)
+                    .ok_or_else(|| format!("option `{option}` has unknown kind `{kind}`"))?;
+                options.push((Arc::clone(&known.canonical), meaning));
+            }
             for option in written.option.split('|') {
                 when.push(When {
                     option: name_of(option),
                     class: written.class,
                     facts: written.facts.clone(),
                     args: args.clone(),
+                    paths: paths.clone(),
+                    options: options.clone(),
+                    reads: written.reads.clone(),
+                    writes: written.writes.clone(),
                     terminal: written.terminal,
                     opaque: written.opaque.clone(),
                 });
             }
         }
+        let unseen = match (&written.unseen, written.inert) {
+            (Some(_), true) => return Err("`inert` and `unseen` say the same thing".to_owned()),
+            (Some(word), false) => Some(Unseen::read(word)?),
+            (None, inert) => inert.then_some(Unseen::Reads),
+        };
         let require = written.require.iter().map(|option| name_of(option)).collect();
         let keys = match written.keys {
             None => None,
@@ -474,7 +608,10 @@ impl Node {
             single_dash_long: written.single_dash_long,
             dashless_first: written.dashless_first,
             free: written.free,
-            inert: written.inert,
+            unseen,
+            reads: written.reads,
+            writes: written.writes,
+            moves_operands: written.moves_operands,
             bare_globs: written.bare_globs,
             require,
             max_options: written.max_options,

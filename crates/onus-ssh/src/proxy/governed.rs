@@ -253,7 +253,8 @@ impl Governed {
             _ => {}
         }
         let reading = self.shell.read(text.as_bytes(), &self.scene);
-        if reading.incomplete && !self.ended {
+        // A script that has ended may still have the rest of it here.
+        if reading.incomplete && (!self.ended || !self.script.is_empty()) {
             match &mut self.editor {
                 // It keeps the lines that are to be continued itself.
                 Some(editor) => {

@@ -39,6 +39,13 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use tap::{Asked, Piece, Tap};
 
+/// The global request by which a host reports what its kernel enforces: one string, its claims. The place for tier
+/// *sealed*; until a report is proven, it is recorded and changes nothing.
+pub const ASSURANCE: &str = "assurance@onus";
+
+/// The longest report.
+const CLAIMS: usize = 4096;
+
 /// Channels at one time in one session.
 const CHANNELS: usize = 256;
 

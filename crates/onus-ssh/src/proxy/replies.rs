@@ -195,7 +195,15 @@ impl SshProtocol {
             }
             number::GLOBAL_REQUEST => {
                 // The host's keys are the gateway's affair, and so are its keep-alives.
-                let want = fields.text().and_then(|_| fields.flag()).unwrap_or_default();
+                let name = fields.text().unwrap_or_default().to_owned();
+                let want = fields.flag().unwrap_or_default();
+                if name == super::ASSURANCE
+                    && let Some(claims) = fields.text().filter(|claims| claims.len() <= super::CLAIMS)
+                {
+                    // Recorded as the host's word, and not believed: the session's tier stays what it is.
+                    let text = format!("the host says what it enforces: {}", onus_terminal::visible(claims));
+                    replies.push(Reply::Tape(Tape { lane: 0, track: Track::Marker, bytes: text.into() }));
+                }
                 if want {
                     self.send(0, Packet::new(number::REQUEST_FAILURE).done());
                 }

@@ -139,7 +139,15 @@ pub(super) fn plan(
             };
             let packets = vec![request(upstream, "subsystem", true).string(name).done()];
             let text = Bytes::from(format!("(subsystem {})", name.escape_default()));
-            Plan { operations, text, params: Vec::new(), packets: joined(packets), tap, terminal: false, announces: false }
+            Plan {
+                operations,
+                text,
+                params: Vec::new(),
+                packets: joined(packets),
+                tap,
+                terminal: false,
+                announces: false,
+            }
         }
         Start::Line(line) => governed(line, channel, upstream, marker),
     }
@@ -212,7 +220,7 @@ fn exec(line: &Bytes, channel: &Channel, upstream: u32, shell: &Shell, scene: &S
     match &reading.script {
         Some(script) => {
             let said = if announces { announced(script, marker) } else { script.clone() };
-            let sent = Bytes::from(envelope(&said, scene, &locale(channel)));
+            let sent = Bytes::from(lent(envelope(&said, scene, &locale(channel)), channel));
             packets.push(request(upstream, "exec", true).string(&sent).done());
             let script = Bytes::from(script.clone());
             params.push(Param::Text { bytes: script.len(), shown: script });
@@ -220,7 +228,15 @@ fn exec(line: &Bytes, channel: &Channel, upstream: u32, shell: &Shell, scene: &S
         // Permitted only to who may run what can't be known; then it runs as it was written.
         None => packets.push(request(upstream, "exec", true).string(line).done()),
     }
-    Plan { operations, text: line.clone(), params, packets: joined(packets), tap, terminal: channel.terminal.is_some(), announces }
+    Plan {
+        operations,
+        text: line.clone(),
+        params,
+        packets: joined(packets),
+        tap,
+        terminal: channel.terminal.is_some(),
+        announces,
+    }
 }
 
 /// A word as the transfer commands' own readers take it: a `~/` is the home directory there.
@@ -229,6 +245,21 @@ fn word(word: &Arg) -> Option<String> {
         Some(text) if text.starts_with('~') => Some(format!("./{text}")),
         Some(text) => Some(text.to_owned()),
         None => word.on_host("~"),
+    }
+}
+
+/// Lets the pinned environment have what the client lent and was permitted to: where its agent and its display are.
+fn lent(line: String, channel: &Channel) -> String {
+    let mut variables = String::new();
+    if channel.agent {
+        variables.push_str("\"SSH_AUTH_SOCK=$SSH_AUTH_SOCK\" ");
+    }
+    if channel.x11.is_some() {
+        variables.push_str("\"DISPLAY=$DISPLAY\" ");
+    }
+    match line.split_once("/usr/bin/env -i ") {
+        Some((before, after)) if !variables.is_empty() => format!("{before}/usr/bin/env -i {variables}{after}"),
+        _ => line,
     }
 }
 

@@ -16,3 +16,6 @@ mod faults;
 mod journey;
 mod regress;
 mod ssh_clients;
+mod ssh_ends;
+mod ssh_shell;
+mod ssh_ways;

@@ -67,7 +67,8 @@ fn bytes_go_both_ways_as_they_are() {
 fn variables_from_the_short_list_only() {
     let rig = rig();
     let (who, client) = admitted(rig, "anything");
-    let ran = client.ssh(&["-o", "SetEnv LC_TIME=C.UTF-8 LD_PRELOAD=/tmp/x.so PATH=/tmp BASH_ENV=/tmp/x", "web-1", "env"]);
+    let ran =
+        client.ssh(&["-o", "SetEnv LC_TIME=C.UTF-8 LD_PRELOAD=/tmp/x.so PATH=/tmp BASH_ENV=/tmp/x", "web-1", "env"]);
     let text = ran.unwrap().ok().unwrap();
     assert!(text.contains("LC_TIME=C.UTF-8\n"), "{text}");
     assert!(!text.contains("LD_PRELOAD") && !text.contains("BASH_ENV") && !text.contains("PATH=/tmp"), "{text}");
@@ -134,7 +135,9 @@ fn sftp_works_where_it_may_and_says_why_where_it_may_not() {
     let log = home(rig).join("logs/app.log");
     let ran = reader.sftp("web-1", &format!("get {} {here}-log\n", log.display())).unwrap();
     assert_eq!(ran.code(), Some(0), "{}", wrote(&ran));
-    for denied in [format!("put {here} {}", log.display()), format!("rm {}", log.display()), format!("get {there}/b /dev/null")] {
+    for denied in
+        [format!("put {here} {}", log.display()), format!("rm {}", log.display()), format!("get {there}/b /dev/null")]
+    {
         let ran = reader.sftp("web-1", &denied).unwrap();
         assert_eq!(ran.code(), Some(1), "{denied}: {}", wrote(&ran));
     }
@@ -191,7 +194,8 @@ fn rsync_and_git_work_where_they_may() {
     fs::create_dir_all(client.path("tree/below")).unwrap();
     fs::write(client.path("tree/below/leaf"), "leaf").unwrap();
     let from = client.path("tree").display().to_string();
-    let ran = client.rsync(&["-az", "--delete", &format!("{from}/"), &format!("web-1:{}/copy/", folder.display())]).unwrap();
+    let ran =
+        client.rsync(&["-az", "--delete", &format!("{from}/"), &format!("web-1:{}/copy/", folder.display())]).unwrap();
     assert_eq!(ran.code(), Some(0), "{}", wrote(&ran));
     assert_eq!(fs::read_to_string(folder.join("copy/below/leaf")).unwrap(), "leaf");
     let ran = client.rsync(&["-a", &format!("web-1:{}/copy/", folder.display()), &format!("{from}-back/")]).unwrap();

@@ -1,12 +1,15 @@
 //! What the tests of the SSH door share: an Onus with a real OpenSSH server behind it, roles that may do little, and the
 //! clients of people without a past. The server's account is whoever runs the tests, with a home folder of its own.
 
-use crate::scene::{ONUS, ended_session, guest, options, sessions_of};
+use crate::scene::{ONUS, SOON, ended_session, guest, options, sessions_of};
+use onus_testkit::proc::Running;
 use onus_testkit::ssh_client::{Client, Ran};
+use onus_testkit::ssh_tools::Program;
 use onus_testkit::sshd::{self, Sshd};
-use onus_testkit::{Rig, RigOptions};
+use onus_testkit::{Rig, RigOptions, wait};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::OnceLock;
 
 /// The Onus that tests of the SSH door share. It must be left as it was found, but for what one's own people did.
@@ -90,7 +93,8 @@ fn policies() -> String {
             "!context.paths.isEmpty() && (context.reads.isEmpty() || context.reads_within.contains(\"@SSH_HOME@/{folder}\")) && (context.writes.isEmpty() || context.writes_within.contains(\"@SSH_HOME@/{folder}\"))"
         )
     };
-    let reading = "action in [Action::\"shell.read\", Action::\"file.list\", Action::\"file.stat\", Action::\"file.read\"]";
+    let reading =
+        "action in [Action::\"shell.read\", Action::\"file.list\", Action::\"file.stat\", Action::\"file.read\"]";
     let mut text = role("log-reader", "files", "", reading, "context.reads_within.contains(\"@SSH_HOME@/logs\")");
     for name in ["operator", "watched", "forwarder"] {
         text += &role(name, "session", "", session, "");
@@ -102,13 +106,7 @@ fn policies() -> String {
     text += &role("deployer", "home", "", "action == Action::\"file.stat\"", "context.paths == [\"~\"]");
     text += &role("deployer", "files", "", file, &below("deploy"));
     text += &role("anything", "all", everything, "action", "");
-    text += &role(
-        "raw",
-        "shell",
-        "opaque, observed",
-        "action in [Action::\"session\", Action::\"ssh.shell\"]",
-        "",
-    );
+    text += &role("raw", "shell", "opaque, observed", "action in [Action::\"session\", Action::\"ssh.shell\"]", "");
     text += "@id(\"test-hold\")\n@owner(\"petra\")\n@plane(\"elevation\")\n@effect(\"hold\")\n@confirm(\"data-platform\")\n@within(\"5m\")\n@why(\"somebody must confirm it\")\nforbid (principal in Role::\"operator\", action, resource)\nwhen { context.programs.contains(\"uname\") };\n";
     text
 }
@@ -143,10 +141,45 @@ pub fn wrote(ran: &Ran) -> String {
 
 /// The number of somebody's newest session, when it has ended.
 pub fn last_session(rig: &Rig, who: &str) -> String {
-    let sessions = sessions_of(rig, who, true);
-    let id = sessions.last().expect("a session")["session"].as_str().unwrap().to_owned();
+    let newest = || Some(sessions_of(rig, who, true).last()?["session"].as_str()?.to_owned());
+    let id = wait::until(SOON, "a session", newest).unwrap();
     ended_session(rig, &id);
     id
+}
+
+/// The processes of this machine that have a word among their arguments.
+pub fn processes(word: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// A process of this machine, on the other side of the gateway, has begun.
+pub fn begins(word: &str) {
+    wait::until(SOON, "the command on the host", || processes(word).iter().any(|pid| !is_client(*pid)).then_some(()))
+        .unwrap();
+}
+
+/// It is gone, or soon is.
+pub fn ends(word: &str) {
+    let gone = || processes(word).iter().all(|pid| is_client(*pid)).then_some(());
+    wait::until(SOON, "the end of the command on the host", gone).unwrap();
+}
+
+fn is_client(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "ssh")
+}
+
+/// Starts `ssh` in the background.
+pub fn background(client: &Client, arguments: &[&str]) -> Running {
+    let mut command = client.command(Program::Ssh).unwrap();
+    Running::spawn_with_stdin("ssh", command.args(arguments), Stdio::piped()).unwrap()
 }
 
 /// What was recorded of a session, as a listing for people.
