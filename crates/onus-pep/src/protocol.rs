@@ -17,6 +17,10 @@ pub enum Next<K> {
     Say(Bytes),
     /// Something for the recording.
     Tape(Tape),
+    /// What came of a frame that the other side had no part in.
+    Done(Done),
+    /// Whoever asked takes back what is held in this lane.
+    Withdraw(u32),
     /// Not enough bytes yet.
     More,
     /// The next frame can't be understood before the upstream has answered what was relayed; ask again after

@@ -26,6 +26,12 @@ const LINE_BOUND: usize = 4096;
 /// The most lines that wait; beyond, the oldest is forgotten.
 const LINES_BOUND: usize = 64;
 
+/// How much of a flood is looked at, at either end.
+const EDGE: usize = 64;
+
+/// What a control sequence may begin with: ESC, or a C1 control by itself or in UTF-8.
+const INTRODUCES: [u8; 3] = [0x1b, 0x9b, 0xc2];
+
 /// Typed input that was decided on.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Typed {
@@ -183,12 +189,18 @@ impl EchoTracker {
     /// Takes what the other side sent to the terminal.
     pub fn output(&mut self, bytes: &[u8], out: &mut Vec<Typed>) {
         self.screen.skips_chunk = false;
+        // A flood while nothing is typed: its middle can neither be an echo nor, without a control sequence in it, change
+        // how a later one is shown. What began before may end in its first bytes, and the next thing begins in its last.
+        let floods = bytes.len() > 4 * EDGE && self.lines.is_empty() && !bytes.iter().any(|b| INTRODUCES.contains(b));
+        let parts = if floods { [&bytes[..EDGE], &bytes[bytes.len() - EDGE..]] } else { [bytes, &[]] };
         let mut scanner = std::mem::take(&mut self.scanner);
-        scanner.scan(bytes, |token| {
-            if let Some(shown) = self.screen.see(token) {
-                self.shown(shown, out);
-            }
-        });
+        for part in parts {
+            scanner.scan(part, |token| {
+                if let Some(shown) = self.screen.see(token) {
+                    self.shown(shown, out);
+                }
+            });
+        }
         self.scanner = scanner;
     }
 

@@ -10,7 +10,7 @@ pub use permitted::Permitted;
 use crate::frame::{Digest, Frame, OpNo, Stage, Statement, StatementId};
 use crate::journal::{Appended, Journal, RecordNo};
 use crate::protocol::{Next, Protocol, Refusal, RefusalKind, Replacement, Reply, Tape, Violation};
-use crate::record::Record;
+use crate::record::{Done, Record};
 use bytes::{Bytes, BytesMut};
 use onus_core::decision::{Confirmation, Decide, Decision, Effect, judge};
 use onus_core::operation::{Durability, Operation};
@@ -435,6 +435,8 @@ impl<P: Protocol> Machine<P> {
                 Ok(Next::Frame(frame)) => self.admit(frame, step)?,
                 Ok(Next::Say(bytes)) => step.out.push(Output::ToClient(bytes)),
                 Ok(Next::Tape(tape)) => self.tape(&tape, step)?,
+                Ok(Next::Done(done)) => self.done(&done, step)?,
+                Ok(Next::Withdraw(lane)) => self.withdraw(lane, step)?,
                 Ok(Next::More) => {
                     self.starved = true;
                     return Ok(());
@@ -631,6 +633,11 @@ impl<P: Protocol> Machine<P> {
         }
     }
 
+    fn done(&mut self, done: &Done, step: &mut Step<'_, '_>) -> Go {
+        let record = Record::Done { done, at: step.moment.now };
+        self.append(&record, Durability::HandedOver, step).map(drop)
+    }
+
     /// Records a piece of a stream. What it shows goes to the client after this, and not at all if it failed.
     fn tape(&mut self, tape: &Tape, step: &mut Step<'_, '_>) -> Go {
         let Tape { lane, track, bytes } = tape;
@@ -715,6 +722,15 @@ impl<P: Protocol> Machine<P> {
             }
             Effect::Deny | Effect::Terminate => false,
         }
+    }
+
+    /// The client takes back what is held in a lane: it is refused, in the client's own name.
+    fn withdraw(&mut self, lane: u32, step: &mut Step<'_, '_>) -> Go {
+        let held = self.queue.iter().find(|q| q.frame.lane == lane && matches!(q.fate, Fate::Held(_)));
+        let Some(op) = held.map(|q| q.op) else { return Ok(()) };
+        let kind = RefusalKind::Declined { by: self.view.subject.to_string(), reason: "taken back".to_owned() };
+        self.lift(op, &kind, step)?;
+        self.release(step)
     }
 
     /// A held frame is held no longer and refused.
@@ -810,10 +826,7 @@ impl<P: Protocol> Machine<P> {
             match reply {
                 Reply::ToClient(bytes) => step.out.push(Output::ToClient(bytes)),
                 Reply::Tape(tape) => self.tape(&tape, step)?,
-                Reply::Done(done) => {
-                    let record = Record::Done { done: &done, at: step.moment.now };
-                    self.append(&record, Durability::HandedOver, step)?;
-                }
+                Reply::Done(done) => self.done(&done, step)?,
             }
         }
         self.replies = replies;

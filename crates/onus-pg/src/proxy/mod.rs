@@ -722,7 +722,7 @@ pub(crate) fn fuzz_proxy(data: &[u8]) {
         loop {
             match protocol.client(&mut client) {
                 Ok(Next::Frame(frame)) => drop(protocol.relayed(&frame, OpNo(1), 0)),
-                Ok(Next::More | Next::Wait | Next::Say(_) | Next::Tape(_)) => break,
+                Ok(Next::More | Next::Wait | Next::Say(_) | Next::Tape(_) | Next::Done(_) | Next::Withdraw(_)) => break,
                 Err(_) => return,
             }
         }

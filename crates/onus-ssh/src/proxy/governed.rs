@@ -52,6 +52,8 @@ pub(super) enum Act {
     FeedEnd(u32),
     /// Interrupt the command.
     Interrupt(u32),
+    /// Take the line back that waits for somebody's word.
+    Withdraw(u32),
     /// The command may send so much more.
     Regrant(u32, u32),
     /// It is over.
@@ -221,10 +223,7 @@ impl Governed {
                 (Edit::Interrupt, Phase::Prompt) => self.open.clear(),
                 (Edit::EndOfFile, Phase::Prompt) => self.exit(self.code, acts),
                 (Edit::Complete { line, cursor }, Phase::Prompt) => self.complete(&line, cursor, acts),
-                (Edit::Interrupt, Phase::Asking) => {
-                    let text = b"onus: the line waits for its decision; the escape `~.` gives up the session\r\n";
-                    self.show(text, false, acts);
-                }
+                (Edit::Interrupt, Phase::Asking) => acts.extend(self.command.map(Act::Withdraw)),
                 _ => {}
             }
         }

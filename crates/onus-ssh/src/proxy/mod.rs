@@ -158,8 +158,6 @@ pub struct SshProtocol {
     ready: VecDeque<Next<Kind>>,
     /// Channels that may have requests waiting.
     woken: VecDeque<u32>,
-    /// What came of things that the other side had no part in.
-    late: Vec<Reply>,
     /// The client's global requests that are not answered yet.
     owed: VecDeque<Owed>,
     /// Whether the resource may open channels to the client for a port or socket that was asked for.
@@ -180,7 +178,6 @@ impl SshProtocol {
             next_id: 0,
             ready: VecDeque::new(),
             woken: VecDeque::new(),
-            late: Vec::new(),
             owed: VecDeque::new(),
             listening: false,
             no_more_sessions: false,
@@ -745,7 +742,7 @@ impl SshProtocol {
         }
         channel.done = true;
         let done = replies::done(channel);
-        self.late.push(Reply::Done(done));
+        self.ready.push_back(Next::Done(done));
     }
 
     fn global(&mut self, packet: &Bytes) -> Result<(), Violation> {
@@ -862,6 +859,7 @@ impl SshProtocol {
                         self.send(inner, bare(number::CHANNEL_EOF, upstream));
                     }
                 }
+                Act::Withdraw(inner) => self.ready.push_back(Next::Withdraw(inner)),
                 Act::Interrupt(inner) => self.send_signal(inner, "INT"),
                 Act::Regrant(inner, more) => {
                     if let Some(upstream) = self.channels.get(&inner).and_then(|c| c.upstream) {
@@ -956,7 +954,7 @@ impl SshProtocol {
 
     /// Notes at once what came of something that the other side has no part in.
     fn done_at_once(&mut self, op: OpNo, tag: &'static str) {
-        self.late.push(Reply::Done(Done {
+        self.ready.push_back(Next::Done(Done {
             op,
             tag: Bytes::from_static(tag.as_bytes()),
             rows: 0,

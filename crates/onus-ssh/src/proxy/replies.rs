@@ -75,7 +75,6 @@ impl SshProtocol {
         for (at, lane, track, bytes) in self.gathered.drain(..) {
             replies[at] = Reply::Tape(Tape { lane, track, bytes: bytes.freeze() });
         }
-        replies.append(&mut self.late);
         result
     }
 
@@ -422,7 +421,8 @@ impl SshProtocol {
             let acts = shell.output(unsaid, true);
             self.acts(parent, acts);
         }
-        if let Some((parent, shell)) = self.parent(id) {
+        // Not of a line that was refused or could not be run: the shell is past that one.
+        if let Some((parent, shell)) = self.parent(id).filter(|(_, shell)| shell.running() == Some(id)) {
             let acts = shell.finished(exit.map_or(255, |exit| exit.code()), captured.map(BytesMut::freeze));
             self.acts(parent, acts);
         }

@@ -358,6 +358,26 @@ fn the_governed_shell_runs_a_line_only_after_its_decision_and_keeps_the_director
 }
 
 #[test]
+fn a_held_line_can_be_taken_back() {
+    let mut scene = Between::new();
+    let ours = scene.open(7);
+    let pty = request(ours, "pty-req", true).string("xterm").number(80).number(24).number(0).number(0).string("");
+    scene.client(&pty.done());
+    scene.client(&request(ours, "shell", true).done());
+    scene.client(&data(ours, b"id\r", 1 << 15));
+    scene.confirm(40);
+    assert_eq!(scene.holds.len(), 1);
+    scene.client(&data(ours, b"\x03", 1 << 15));
+    assert!(text(&scene.to_client()).contains("taken back"));
+    let (hold, digest) = (scene.holds[0].hold, scene.holds[0].digest);
+    scene.step(Input::HoldConfirmed { hold, digest, by: "bob" });
+    assert!(executed(&scene.to_host()).is_empty(), "a confirmation that comes too late confirms nothing");
+    scene.client(&data(ours, b"uptime\r", 1 << 15));
+    scene.confirm(41);
+    assert_eq!(executed(&scene.to_host()).len(), 1);
+}
+
+#[test]
 fn the_governed_shell_never_sends_more_than_the_client_allows() {
     let mut scene = Between::new();
     let open = Packet::new(number::CHANNEL_OPEN).string("session").number(7).number(3000).number(1 << 15);
