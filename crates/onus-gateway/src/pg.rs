@@ -481,7 +481,7 @@ impl Gateway {
         let session = begun.session.id.clone();
         let (pid, key) = self.give_cancel_key(startup, peer, subject, &target, &logged_in);
         let welcome = welcome(&logged_in, pid, &key);
-        let ended = match self.task(&begun, &target, admin, upstream, &logged_in, classifier, mailbox) {
+        let ended = match self.task(&begun, (&target, admin), upstream, &logged_in, classifier, mailbox) {
             Ok(make) => match client.write_all(&welcome).await {
                 Ok(()) => Ok(session::run(make(client)).await),
                 Err(_) => Err((EndReason::ClientClosed, None)),
@@ -512,8 +512,7 @@ impl Gateway {
     fn task(
         self: &Arc<Self>,
         begun: &Begun,
-        target: &Target,
-        admin: Arc<Admin>,
+        (target, admin): (&Target, Arc<Admin>),
         upstream: Upstream,
         logged_in: &LoggedIn,
         classifier: SqlClassifier,

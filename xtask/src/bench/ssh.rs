@@ -74,8 +74,11 @@ pub fn measure_routes(yard: &Yard, routes: &[Route]) -> Result<Vec<Section>, Fai
     MEASURES.iter().map(|measure| measure(yard, routes)).collect()
 }
 
+/// Takes one section's numbers over all routes.
+type Measure = fn(&Yard, &[Route]) -> Result<Section, Failure>;
+
 /// WHEN ADDING ONE: a line here.
-const MEASURES: &[fn(&Yard, &[Route]) -> Result<Section, Failure>] = &[bulk, connecting, keys, flood, idle];
+const MEASURES: &[Measure] = &[bulk, connecting, keys, flood, idle];
 
 /// A table with a row for each route, and its numbers.
 struct Table {

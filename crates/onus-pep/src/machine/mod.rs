@@ -304,9 +304,9 @@ impl<P: Protocol> Machine<P> {
 
     /// Whether to read more from the client. False while too much waits (back-pressure).
     pub fn wants_client(&self) -> bool {
-        !self.ended
-            && !self.client_closed
-            && !(self.frozen && self.client.len() >= self.limits.waiting)
+        // While frozen nothing is taken out of the buffer, so it may only fill up once.
+        let full = self.frozen && self.client.len() >= self.limits.waiting;
+        !(self.ended || self.client_closed || full)
             && (self.starved || self.client.len() + self.queued_bytes < self.limits.waiting)
     }
 

@@ -135,7 +135,7 @@ enum Note {
     /// A request of a file transfer.
     Transfer {
         id: u32,
-        piece: Asked,
+        piece: Box<Asked>,
     },
 }
 
@@ -363,7 +363,7 @@ impl SshProtocol {
                 continue;
             };
             let (operations, text, forbidden) = (asked.operations.clone(), asked.text.clone(), asked.forbidden.clone());
-            let note = Note::Transfer { id, piece: asked };
+            let note = Note::Transfer { id, piece: Box::new(asked) };
             let mut frame = self.ask(id, packets, operations, text, Vec::new(), note);
             frame.forbidden = forbidden.map(|why| Forbidden { code: "transfer", why });
             self.ready.push_back(Next::Frame(frame));

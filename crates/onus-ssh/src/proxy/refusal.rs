@@ -127,7 +127,7 @@ impl SshProtocol {
             }
             Note::Transfer { id, piece } => {
                 let text = String::from_utf8_lossy(&answer).into_owned();
-                let Some(channel) = self.channels.get_mut(id) else { return None };
+                let channel = self.channels.get_mut(id)?;
                 let (client, largest) = (channel.client?, channel.packet);
                 let tap = channel.tap.as_mut()?;
                 let said = tap.refuse(piece, &text);

@@ -147,13 +147,13 @@ impl Between {
     }
 
     /// What the host got since it was asked last.
-    fn to_host(&mut self) -> Vec<Vec<u8>> {
+    fn host_heard(&mut self) -> Vec<Vec<u8>> {
         let new = self.up[self.seen.0..].to_vec();
         self.seen.0 = self.up.len();
         new
     }
 
-    fn to_client(&mut self) -> Vec<Vec<u8>> {
+    fn client_heard(&mut self) -> Vec<Vec<u8>> {
         let new = self.down[self.seen.1..].to_vec();
         self.seen.1 = self.down.len();
         new
@@ -163,7 +163,7 @@ impl Between {
     fn open(&mut self, number: u32) -> u32 {
         let packet = Packet::new(number::CHANNEL_OPEN).string("session").number(number).number(1 << 21).number(1 << 15);
         self.client(&packet.done());
-        let confirmed = self.to_client().pop().unwrap();
+        let confirmed = self.client_heard().pop().unwrap();
         assert_eq!(confirmed[0], number::CHANNEL_OPEN_CONFIRMATION);
         let mut fields = Fields(&confirmed[1..]);
         assert_eq!(fields.number(), Some(number));
@@ -172,7 +172,7 @@ impl Between {
 
     /// The host confirms the channel that it was asked for last, under this number.
     fn confirm(&mut self, number: u32) -> u32 {
-        let asked = self.to_host().into_iter().rfind(|packet| packet[0] == number::CHANNEL_OPEN).unwrap();
+        let asked = self.host_heard().into_iter().rfind(|packet| packet[0] == number::CHANNEL_OPEN).unwrap();
         let mut fields = Fields(&asked[1..]);
         fields.string();
         let ours = fields.number().unwrap();
@@ -209,14 +209,14 @@ fn what_is_sent_is_the_canonical_form_and_never_the_clients_text() {
     let mut scene = Between::new();
     let ours = scene.open(7);
     scene.exec(ours, "ls   \"-l\"  /var/'log' # a remark");
-    assert!(executed(&scene.to_host()).is_empty(), "nothing runs before there is a channel for it");
+    assert!(executed(&scene.host_heard()).is_empty(), "nothing runs before there is a channel for it");
     scene.up.clear();
     scene.seen.0 = 0;
     let mut scene = Between::new();
     let ours = scene.open(7);
     scene.exec(ours, "ls   \"-l\"  /var/'log' # a remark");
     scene.confirm(40);
-    let lines = executed(&scene.to_host());
+    let lines = executed(&scene.host_heard());
     assert_eq!(lines.len(), 1);
     assert!(lines[0].starts_with("exec /usr/bin/env -i "), "{}", lines[0]);
     assert!(lines[0].contains("/var/log") && !lines[0].contains("remark"), "{}", lines[0]);
@@ -228,10 +228,10 @@ fn a_refused_command_reaches_no_host_and_says_why_with_status_126() {
     let ours = scene.open(7);
     scene.exec(ours, "rm -rf /srv");
     scene.confirm(40);
-    let up = scene.to_host();
+    let up = scene.host_heard();
     assert!(executed(&up).is_empty(), "{up:?}");
     assert_eq!(up.last().map(|packet| packet[0]), Some(number::CHANNEL_CLOSE), "the host's channel is closed again");
-    let down = scene.to_client();
+    let down = scene.client_heard();
     let kinds: Vec<u8> = down.iter().map(|packet| packet[0]).collect();
     let data = number::CHANNEL_EXTENDED_DATA;
     let (request, eof, close) = (number::CHANNEL_REQUEST, number::CHANNEL_EOF, number::CHANNEL_CLOSE);
@@ -247,15 +247,15 @@ fn a_held_command_holds_up_its_own_channel_only() {
     let first = scene.open(1);
     scene.exec(first, "id");
     scene.confirm(41);
-    assert!(executed(&scene.to_host()).is_empty());
+    assert!(executed(&scene.host_heard()).is_empty());
     assert_eq!(scene.holds.len(), 1);
     let second = scene.open(2);
     scene.exec(second, "uptime");
     scene.confirm(42);
-    assert_eq!(executed(&scene.to_host()).len(), 1, "the other channel goes on");
+    assert_eq!(executed(&scene.host_heard()).len(), 1, "the other channel goes on");
     let (hold, digest) = (scene.holds[0].hold, scene.holds[0].digest);
     scene.step(Input::HoldConfirmed { hold, digest, by: "bob" });
-    let lines = executed(&scene.to_host());
+    let lines = executed(&scene.host_heard());
     assert!(lines.len() == 1 && lines[0].contains("'id'") || lines[0].ends_with("id'"), "{lines:?}");
 }
 
@@ -265,10 +265,10 @@ fn a_frozen_session_takes_in_nothing_until_it_thaws() {
     let ours = scene.open(1);
     scene.step(Input::Frozen(true));
     scene.exec(ours, "uptime");
-    assert!(scene.to_host().is_empty());
+    assert!(scene.host_heard().is_empty());
     scene.step(Input::Frozen(false));
     scene.confirm(41);
-    assert_eq!(executed(&scene.to_host()).len(), 1);
+    assert_eq!(executed(&scene.host_heard()).len(), 1);
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn variables_that_change_what_programs_do_are_not_set_and_the_rest_is_pinned() {
     }
     scene.exec(ours, "uptime");
     scene.confirm(41);
-    let sent = text(&scene.to_host());
+    let sent = text(&scene.host_heard());
     assert!(!sent.contains("LD_PRELOAD") && !sent.contains("BASH_ENV"), "{sent}");
     assert!(sent.contains("LC_ALL=C.UTF-8"), "{sent}");
 }
@@ -291,9 +291,9 @@ fn the_host_may_open_nothing_that_nobody_asked_for() {
     for kind in ["forwarded-tcpip", "auth-agent@openssh.com", "x11", "session"] {
         let open = Packet::new(number::CHANNEL_OPEN).string(kind).number(9).number(1000).number(1000);
         scene.host(&open.string("h").number(1).string("o").number(2).done());
-        let answer = scene.to_host();
+        let answer = scene.host_heard();
         assert_eq!(answer[0][0], number::CHANNEL_OPEN_FAILURE, "{kind}");
-        assert!(scene.to_client().is_empty(), "{kind}");
+        assert!(scene.client_heard().is_empty(), "{kind}");
     }
 }
 
@@ -302,10 +302,10 @@ fn a_lent_agent_is_asked_for_first() {
     let mut scene = Between::new();
     let ours = scene.open(1);
     scene.client(&request(ours, "auth-agent-req@openssh.com", true).done());
-    assert!(scene.to_client().iter().any(|packet| packet[0] == number::CHANNEL_FAILURE));
+    assert!(scene.client_heard().iter().any(|packet| packet[0] == number::CHANNEL_FAILURE));
     scene.exec(ours, "uptime");
     scene.confirm(41);
-    assert!(!text(&scene.to_host()).contains("auth-agent"));
+    assert!(!text(&scene.host_heard()).contains("auth-agent"));
 }
 
 #[test]
@@ -314,18 +314,18 @@ fn numbers_are_translated_and_windows_passed_on() {
     let ours = scene.open(7);
     scene.exec(ours, "uptime");
     scene.confirm(40);
-    scene.to_host();
-    scene.to_client();
+    scene.host_heard();
+    scene.client_heard();
     scene.host(&data(ours, b"up 3 days\n", 1 << 15));
-    let got = scene.to_client();
+    let got = scene.client_heard();
     let mut fields = Fields(&got[0][1..]);
     assert_eq!((fields.number(), fields.string()), (Some(7), Some(&b"up 3 days\n"[..])));
     scene.client(&data(ours, b"typed", 1 << 15));
-    let got = scene.to_host();
+    let got = scene.host_heard();
     let mut fields = Fields(&got[0][1..]);
     assert_eq!((fields.number(), fields.string()), (Some(40), Some(&b"typed"[..])));
     scene.client(&Packet::of(number::CHANNEL_WINDOW_ADJUST, ours).number(5000).done());
-    let got = scene.to_host();
+    let got = scene.host_heard();
     assert_eq!(got[0], Packet::of(number::CHANNEL_WINDOW_ADJUST, 40).number(5000).done()[PREFIX..]);
 }
 
@@ -336,24 +336,24 @@ fn the_governed_shell_runs_a_line_only_after_its_decision_and_keeps_the_director
     let pty = request(ours, "pty-req", true).string("xterm").number(80).number(24).number(0).number(0).string("");
     scene.client(&pty.done());
     scene.client(&request(ours, "shell", true).done());
-    assert!(scene.to_host().is_empty(), "the host knows nothing of it");
-    assert!(text(&scene.to_client()).contains("deploy@web-1:~$ "));
+    assert!(scene.host_heard().is_empty(), "the host knows nothing of it");
+    assert!(text(&scene.client_heard()).contains("deploy@web-1:~$ "));
     scene.client(&data(ours, b"rm -rf /srv\r", 1 << 15));
     scene.confirm(40);
-    assert!(executed(&scene.to_host()).is_empty());
-    assert!(text(&scene.to_client()).contains("the test says so"), "said in place");
+    assert!(executed(&scene.host_heard()).is_empty());
+    assert!(text(&scene.client_heard()).contains("the test says so"), "said in place");
     scene.client(&data(ours, b"cd /var/log\r", 1 << 15));
     let inner = scene.confirm(41);
-    assert_eq!(executed(&scene.to_host()).len(), 1);
+    assert_eq!(executed(&scene.host_heard()).len(), 1);
     scene.host(&error_data(inner, b"f00dp4242\n\nf00dd/var/log\n", 1 << 15));
     scene.host(&message::exit_status(inner, 0));
     scene.host(&bare(number::CHANNEL_CLOSE, inner));
-    let shown = text(&scene.to_client());
+    let shown = text(&scene.client_heard());
     assert!(shown.contains("deploy@web-1:/var/log$ "), "{shown}");
     assert!(!shown.contains("f00d"), "the mark is the gateway's own affair: {shown}");
     scene.client(&data(ours, b"uptime\r", 1 << 15));
     scene.confirm(42);
-    let lines = executed(&scene.to_host());
+    let lines = executed(&scene.host_heard());
     assert!(lines[0].contains("/var/log"), "{lines:?}");
 }
 
@@ -368,13 +368,13 @@ fn a_held_line_can_be_taken_back() {
     scene.confirm(40);
     assert_eq!(scene.holds.len(), 1);
     scene.client(&data(ours, b"\x03", 1 << 15));
-    assert!(text(&scene.to_client()).contains("taken back"));
+    assert!(text(&scene.client_heard()).contains("taken back"));
     let (hold, digest) = (scene.holds[0].hold, scene.holds[0].digest);
     scene.step(Input::HoldConfirmed { hold, digest, by: "bob" });
-    assert!(executed(&scene.to_host()).is_empty(), "a confirmation that comes too late confirms nothing");
+    assert!(executed(&scene.host_heard()).is_empty(), "a confirmation that comes too late confirms nothing");
     scene.client(&data(ours, b"uptime\r", 1 << 15));
     scene.confirm(41);
-    assert_eq!(executed(&scene.to_host()).len(), 1);
+    assert_eq!(executed(&scene.host_heard()).len(), 1);
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn the_governed_shell_never_sends_more_than_the_client_allows() {
     scene.client(&request(ours, "shell", false).done());
     scene.client(&data(ours, b"uptime\r", 1 << 15));
     let inner = scene.confirm(40);
-    scene.to_host();
+    scene.host_heard();
     for _ in 0..10 {
         scene.host(&data(inner, &[b'x'; 1000], 1 << 15));
     }
@@ -399,7 +399,7 @@ fn the_governed_shell_never_sends_more_than_the_client_allows() {
     assert_eq!(shown(&scene), 3000);
     // What the client took is granted again; what waits is not.
     let granted: u32 = scene
-        .to_host()
+        .host_heard()
         .iter()
         .filter(|packet| packet[0] == number::CHANNEL_WINDOW_ADJUST)
         .map(|packet| u32::from_be_bytes(packet[5..9].try_into().unwrap()))
@@ -407,7 +407,7 @@ fn the_governed_shell_never_sends_more_than_the_client_allows() {
     assert!(granted < 3000, "{granted}");
     scene.client(&Packet::of(number::CHANNEL_WINDOW_ADJUST, ours).number(50_000).done());
     assert!(shown(&scene) > 10_000);
-    assert_eq!(scene.to_host().pop().map(|packet| packet[0]), Some(number::CHANNEL_WINDOW_ADJUST));
+    assert_eq!(scene.host_heard().pop().map(|packet| packet[0]), Some(number::CHANNEL_WINDOW_ADJUST));
 }
 
 #[test]
@@ -429,20 +429,20 @@ fn the_word_about_the_process_group_is_the_gateways_own_and_signals_go_there() {
     let ours = scene.open(7);
     scene.exec(ours, "uptime");
     scene.confirm(40);
-    scene.to_host();
-    scene.to_client();
+    scene.host_heard();
+    scene.client_heard();
     // Torn anywhere, and behind what a login shell has to say.
     for piece in ["/etc/bash.bashrc: odd\nf0", "0dp42", "42\nup", " 3 days"] {
         scene.host(&error_data(ours, piece.as_bytes(), 1 << 15));
     }
-    let said = text(&scene.to_client());
+    let said = text(&scene.client_heard());
     assert!(said.contains("odd\nup") && said.contains(" 3 days") && !said.contains("f00d"), "{said}");
     assert_eq!(scene.machine.protocol().running()[0].group, Some(4242));
     scene.client(&request(ours, "signal", false).string("INT").done());
     scene.confirm(41);
-    assert_eq!(executed(&scene.to_host()), ["exec /bin/sh -c 'kill -s INT -- -4242'"]);
+    assert_eq!(executed(&scene.host_heard()), ["exec /bin/sh -c 'kill -s INT -- -4242'"]);
     scene.client(&request(ours, "signal", false).string("INT; reboot").done());
-    assert!(scene.to_host().is_empty());
+    assert!(scene.host_heard().is_empty());
 }
 
 /// A client's packets, mostly well-formed.
@@ -483,7 +483,7 @@ proptest! {
             let bytes = Bytes::from(bytes);
             if from_host { scene.host(&bytes) } else { scene.client(&bytes) }
             // A host that confirms whatever it is asked for.
-            for packet in scene.to_host() {
+            for packet in scene.host_heard() {
                 if packet[0] == number::CHANNEL_OPEN {
                     let mut fields = Fields(&packet[1..]);
                     fields.string();
