@@ -1,8 +1,9 @@
-//! `cargo xtask demo`: a newcomer's first look at Onus, as a story in twelve chapters. Everything is real: the gateway,
-//! PostgreSQL, psql, and each line that is printed; and every chapter checks what it claims.
+//! `cargo xtask demo`: a newcomer's first look at Onus, as a story in chapters. Everything is real: the gateway,
+//! PostgreSQL, psql, sshd, ssh, and each line that is printed; and every chapter checks what it claims.
 //!
 //! Deliberately nothing that only the demo can do: each command can be typed, and `--keep` leaves all of it running.
 
+mod ssh;
 mod stage;
 mod voice;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use onus_testkit::ssh_tools::Program;
 use onus_testkit::tools::{self, Tool};
 use stage::Stage;
 use voice::Voice;
@@ -34,6 +36,7 @@ pub fn task(words: &[String]) -> Result<(), Failure> {
         }
     }
     tools::need(&[Tool::C, Tool::Libclang, Tool::PostgresServer, Tool::Psql])?;
+    tools::need(&[Program::Sshd, Program::Ssh, Program::Sftp, Program::SshKeygen].map(Tool::Ssh))?;
     let onus = build()?;
 
     let start = Instant::now();
@@ -78,8 +81,9 @@ fn build() -> Result<PathBuf, Failure> {
 fn played(stage: &mut Stage) -> Result<(), Failure> {
     stage.voice.title("Onus: every operation is decided at the moment of use, and somebody always answers for it");
     stage.voice.prose(
-        "A company, acme, with one production database behind a gateway. Alice is a developer, Bob looks after the \
-         data, Sam answers incidents. What follows is real: real psql, real PostgreSQL, real refusals.",
+        "A company, acme, with a production database and a server behind a gateway. Alice is a developer, Bob looks \
+         after the data, Sam answers incidents. What follows is real: real psql and ssh, real PostgreSQL and sshd, real \
+         refusals.",
     );
     stage.voice.line("");
     stage.set_up(PEOPLE)?;
@@ -95,6 +99,7 @@ fn played(stage: &mut Stage) -> Result<(), Failure> {
     let session = killing(stage)?;
     who(stage, &session)?;
     verifying(stage, &session)?;
+    ssh::played(stage)?;
     tampering(stage)
 }
 
@@ -179,8 +184,7 @@ fn holding(stage: &mut Stage) -> Result<(), Failure> {
     let mut acting = stage.psql_in_background("alice", &["-c", "UPDATE orders SET total = total * 0.9"])?;
     let notice = acting.says("onus confirm H-")?;
     stage.voice.printed(&acting.news());
-    let hold = notice.split_whitespace().find(|word| word.starts_with("H-"));
-    let hold = hold.ok_or_else(|| Failure::Step(format!("the notice names no hold: {notice}")))?.to_owned();
+    let hold = hold_of(&notice)?;
     stage.voice.aside("Her psql waits. Bob sees the statement itself, not a summary of it.");
     stage.onus("bob", &["pending"])?.done()?.with(&hold)?.with("UPDATE orders SET total = total * 0.9")?;
     stage.onus("alice", &["confirm", &hold])?.refused()?.with("nobody confirms their own operation")?;
@@ -191,6 +195,12 @@ fn holding(stage: &mut Stage) -> Result<(), Failure> {
     said.done()?.with("UPDATE 1000")?;
     stage.voice.held("1000 rows, two people, both on record.");
     Ok(())
+}
+
+/// The hold that a notice names.
+fn hold_of(notice: &str) -> Result<String, Failure> {
+    let hold = notice.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').find(|word| word.starts_with("H-"));
+    hold.map(str::to_owned).ok_or_else(|| Failure::Step(format!("the notice names no hold: {notice}")))
 }
 
 fn dropping(stage: &mut Stage) -> Result<(), Failure> {
@@ -371,6 +381,7 @@ fn how_to_play_on(stage: &Stage) {
         "onus connect orders-db --role writer                 # your own psql, through the gateway".to_owned(),
         "eval \"$(onus env orders-db --role reader)\" && psql    # the same for any PostgreSQL client".to_owned(),
         "onus request orders-db --role schema-changer --purpose 'have a look' --for 30m --wait".to_owned(),
+        format!("ssh -F {} log-keeper.web-1    # the governed shell", stage.ssh_config("alice").display()),
         format!("onus ledger show --data {}", stage.path("gateway").display()),
         "onus --help".to_owned(),
     ] {

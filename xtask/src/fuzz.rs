@@ -13,7 +13,7 @@ use onus_testkit::tools::{self, Tool};
 use crate::step::{Failure, cargo, root, run, seconds};
 
 /// WHEN ADDING ONE: see fuzz/Cargo.toml.
-const TARGETS: &[&str] = &["pg_frames", "pg_classify"];
+const TARGETS: &[&str] = &["pg_frames", "pg_classify", "sftp", "scp", "shell_line"];
 
 /// What libFuzzer says at the end.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Crates that do no I/O, and all that each may use.
-const PURE: [(&str, &[&str]); 6] = [
+const PURE: [(&str, &[&str]); 9] = [
     ("onus-core", &["hex", "serde", "serde_json", "sha2", "thiserror"]),
     ("onus-ledger", &["base64", "ed25519-dalek", "hex", "sha2", "thiserror", "zeroize"]),
     ("onus-journal", &["aes-gcm", "hex", "sha2", "thiserror", "zeroize"]),
@@ -32,7 +32,20 @@ const PURE: [(&str, &[&str]); 6] = [
         ],
     ),
     ("onus-policy", &["cedar-policy", "hex", "onus-core", "serde", "serde_json", "sha2", "thiserror"]),
+    ("onus-shell", &["onus-core", "serde", "thiserror", "toml"]),
+    ("onus-ssh", &["bytes", "foldhash", "onus-core", "onus-pep", "onus-shell", "onus-terminal", "sha2", "thiserror"]),
+    ("onus-terminal", &["serde", "serde_json", "thiserror", "unicode-width"]),
 ];
+
+/// Crates that do no I/O and yet aren't pure, and why not: what comes out depends on more than what goes in.
+const NEARLY_PURE: [(&str, &str, &[&str]); 1] = [(
+    "onus-ssh-transport",
+    // SSH wants it in every packet's padding and for the keys of every exchange; to hand it in would only move the draw,
+    // and a caller that hands in the same bytes twice would break the cipher. So it has no clock, sockets or domain, and
+    // its own tests never compare ciphertexts.
+    "draws randomness",
+    &["aws-lc-rs", "bytes", "ssh-key", "subtle", "thiserror", "zeroize"],
+)];
 
 /// Dependencies by crate, without those for tests.
 fn shipped() -> BTreeMap<String, BTreeSet<String>> {
@@ -59,7 +72,8 @@ fn shipped() -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn pure_crates_use_pure_crates_and_a_short_list() {
     let shipped = shipped();
-    for (name, allowed) in PURE {
+    let nearly = NEARLY_PURE.map(|(name, _, allowed)| (name, allowed));
+    for (name, allowed) in PURE.into_iter().chain(nearly) {
         let used = &shipped[name];
         let beyond: Vec<_> = used.iter().filter(|used| !allowed.contains(&used.as_str())).collect();
         assert!(beyond.is_empty(), "{name} uses {beyond:?}");

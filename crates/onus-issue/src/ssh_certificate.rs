@@ -102,6 +102,8 @@ pub enum Permit {
     PortForwarding,
     /// A forwarded agent.
     AgentForwarding,
+    /// A forwarded display.
+    DisplayForwarding,
 }
 
 impl Permit {
@@ -110,6 +112,7 @@ impl Permit {
             Self::Pty => "permit-pty",
             Self::PortForwarding => "permit-port-forwarding",
             Self::AgentForwarding => "permit-agent-forwarding",
+            Self::DisplayForwarding => "permit-X11-forwarding",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where the demo plays: a private PostgreSQL, a gateway, people with folders of their own, and programs run in their
+//! Where the demo plays: a private PostgreSQL, a private sshd, a gateway, people with folders of their own, and programs run in their
 //! name, each shown with what it printed. Deliberately knows nothing of the story.
 //!
 //! However the demo ends (the last chapter, a failure, Ctrl-C, `kill -9`), a watcher sees to it that nothing goes on
@@ -14,9 +14,13 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use onus_testkit::proc::{Running, Signal};
-use onus_testkit::{Cluster, KitError, Options, port, run};
+use onus_testkit::pty::{Pty, Size};
+use onus_testkit::ssh_tools::Program;
+use onus_testkit::sshd::{self, Sshd};
+use onus_testkit::{Cluster, KitError, Options, port, run, tree, wait};
 use tempfile::TempDir;
 
+use super::ssh::{self, LOGS};
 use super::voice::Voice;
 use crate::step::{Failure, root};
 
@@ -26,18 +30,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the example says that its database is; the demo's is elsewhere.
 const EXAMPLE_ADDRESS: &str = "127.0.0.1:5432";
 
+/// What the example says of its server: address, key and account.
+const EXAMPLE_SERVER: [&str; 3] =
+    ["127.0.0.1:22\n", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "login: deploy"];
+
 /// The stage. Fields in the order in which they are taken down.
 pub struct Stage {
     /// Who tells what happens.
     pub voice: Voice,
     serve: Option<Running>,
     cluster: Option<Cluster>,
+    sshd: Option<Sshd>,
     watcher: Watcher,
     folder: TempDir,
     onus: PathBuf,
     /// Given by `onus init`, and needed to enrol.
     fingerprint: String,
-    ports: (u16, u16),
+    ports: [u16; 3],
     /// libpq's variables by person, as `onus env` gave them.
     libpq: BTreeMap<String, Vec<(String, String)>>,
 }
@@ -67,11 +76,12 @@ impl Stage {
             voice,
             serve: None,
             cluster: None,
+            sshd: None,
             watcher,
             folder,
             onus,
             fingerprint: String::new(),
-            ports: (0, 0),
+            ports: [0; 3],
             libpq: BTreeMap::new(),
         })
     }
@@ -79,6 +89,7 @@ impl Stage {
     /// Starts what the story needs, telling each step.
     pub fn set_up(&mut self, people: &[&str]) -> Result<(), Failure> {
         self.step("a private PostgreSQL, with the example's database", Self::start_postgres)?;
+        self.step("a private sshd, with a log", Self::start_sshd)?;
         self.step("onus init --data gateway", Self::init)?;
         self.step("onus serve --data gateway --bootstrap acme", Self::serve)?;
         let codes = read(&self.path("gateway/bootstrap-codes.txt"))?;
@@ -132,6 +143,13 @@ impl Stage {
         write_private(&self.folder.path().join("database-password"), &password)
     }
 
+    fn start_sshd(&mut self) -> Result<(), Failure> {
+        self.sshd = Some(Sshd::start(sshd::Options::default())?);
+        let logs = self.logs()?;
+        make_folder(&logs)?;
+        write_private(&logs.join("shop.log"), ssh::LOG)
+    }
+
     fn init(&mut self) -> Result<(), Failure> {
         let said = self.quietly("operator", &["init", "--data", "gateway", "--name", "localhost"])?;
         let after = |label: &str| said.lines().find_map(|line| Some(line.strip_prefix(label)?.trim().to_owned()));
@@ -149,18 +167,24 @@ impl Stage {
         if !estate.contains(EXAMPLE_ADDRESS) {
             return Err(Failure::Step(format!("examples/acme/estate.yaml does not say `{EXAMPLE_ADDRESS}`")));
         }
-        let estate = estate.replace(EXAMPLE_ADDRESS, &address);
+        let estate = self.with_our_server(&estate.replace(EXAMPLE_ADDRESS, &address))?;
         make_folder(&self.path("acme/policies"))?;
-        write_private(&self.path("acme/estate.yaml"), &estate)?;
+        write_private(&self.path("acme/estate.yaml"), &format!("{estate}{}", ssh::ROLE))?;
+        let logs = self.logs()?.display().to_string();
         for name in ["roles.cedar", "guards.cedar"] {
             let policies = read(&root().join("policies").join(name))?;
+            let [theirs, ours] =
+                [r#"contains("/var/log")"#.to_owned(), format!("containsAny([\"{LOGS}\", \"{logs}\"])")];
+            let policies = policies.replace(&theirs, &ours).replace("/var/log", LOGS);
             write_private(&self.path("acme/policies").join(name), &policies)?;
         }
-        self.ports = (port::free()?, port::free()?);
+        write_private(&self.path("acme/policies/acme.cedar"), &ssh::POLICIES.replace("@LOGS@", &logs))?;
+        self.ports = [port::free()?, port::free()?, port::free()?];
         let mut serve = Command::new(&self.onus);
         serve.args(["serve", "--data", "gateway", "--bootstrap", "acme"]);
-        serve.args(["--listen-pg", &format!("127.0.0.1:{}", self.ports.0)]);
-        serve.args(["--listen-api", &format!("127.0.0.1:{}", self.ports.1)]);
+        serve.args(["--listen-pg", &format!("127.0.0.1:{}", self.ports[0])]);
+        serve.args(["--listen-api", &format!("127.0.0.1:{}", self.ports[1])]);
+        serve.args(["--listen-ssh", &format!("127.0.0.1:{}", self.ports[2])]);
         serve.current_dir(self.folder.path()).env("ONUS_LOG", "info");
         let running = self.serve.insert(Running::spawn("onus serve", &mut serve)?);
         self.watcher.watch(running.pid());
@@ -168,12 +192,28 @@ impl Stage {
         Ok(())
     }
 
+    /// The example's estate, with the demo's sshd as its server.
+    fn with_our_server(&self, estate: &str) -> Result<String, Failure> {
+        let sshd = self.sshd()?;
+        let key = sshd.host_keys().first().ok_or_else(|| Failure::Step("the sshd has no host key".to_owned()))?;
+        let ours =
+            [format!("127.0.0.1:{}\n", sshd.port()), key.public.trim().to_owned(), format!("login: {}", sshd.user())];
+        let mut estate = estate.to_owned();
+        for (theirs, ours) in EXAMPLE_SERVER.iter().zip(ours) {
+            if !estate.contains(theirs) {
+                return Err(Failure::Step(format!("examples/acme/estate.yaml does not say `{}`", theirs.trim())));
+            }
+            estate = estate.replace(theirs, &ours);
+        }
+        Ok(estate)
+    }
+
     fn enroll(&mut self, who: &str, code: &str) -> Result<(), Failure> {
         make_folder(&self.home(who))?;
         let (code_file, password_file) = (self.path("code"), self.path("password"));
         write_private(&code_file, code)?;
         write_private(&password_file, &secret()?)?;
-        let server = format!("https://localhost:{}", self.ports.1);
+        let server = format!("https://localhost:{}", self.ports[1]);
         let fingerprint = self.fingerprint.clone();
         let words = ["enroll", who, "--server", &server, "--ca-fingerprint", &fingerprint];
         let words = words.into_iter().chain(["--code-file", "code", "--password-file", "password"]);
@@ -253,6 +293,180 @@ impl Stage {
         Ok(said)
     }
 
+    fn sshd(&self) -> Result<&Sshd, Failure> {
+        self.sshd.as_ref().ok_or_else(|| Failure::Step("the sshd is not running".to_owned()))
+    }
+
+    /// Where the server's logs are.
+    pub fn logs(&self) -> Result<PathBuf, Failure> {
+        Ok(self.sshd()?.home().join("logs"))
+    }
+
+    /// A log's whole path.
+    pub fn log_file(&self, name: &str) -> Result<String, Failure> {
+        Ok(self.logs()?.join(name).display().to_string())
+    }
+
+    /// Whether the server has such a log.
+    pub fn log_exists(&self, name: &str) -> bool {
+        self.logs().is_ok_and(|logs| logs.join(name).exists())
+    }
+
+    /// What `onus ssh-config --write` wrote for somebody.
+    pub fn ssh_config(&self, who: &str) -> PathBuf {
+        self.home(who).join("ssh_config")
+    }
+
+    /// Does on the server what `onus resource bootstrap` says: it trusts the authority for sessions.
+    pub fn trust_sessions(&mut self) -> Result<(), Failure> {
+        let said = self.quietly("root-admin", &["resource", "bootstrap", "web-1", "--json"])?;
+        let said: serde_json::Value = serde_json::from_str(&said)
+            .map_err(|fault| Failure::Step(format!("the answer of `onus resource bootstrap` is not JSON: {fault}")))?;
+        let authority = said["session_ca"].as_str();
+        let authority =
+            authority.ok_or_else(|| Failure::Step("`onus resource bootstrap` gave no authority".to_owned()))?;
+        Ok(self.sshd()?.trust_users(&[authority.to_owned()])?)
+    }
+
+    /// Runs `onus` as somebody, and shows the first lines of what it printed.
+    pub fn onus_beginning(&mut self, who: &str, words: &[&str], lines: usize) -> Result<Said, Failure> {
+        let command = self.onus_command(who, words);
+        self.act_beginning(who, &typed("onus", words), command, lines)
+    }
+
+    /// Whose keys somebody's ssh believes.
+    pub fn known_host(&mut self, who: &str) -> Result<Said, Failure> {
+        self.in_home(who, "cat", &["known_hosts"])
+    }
+
+    /// The certificate by which somebody's ssh proves who they are.
+    pub fn certificate(&mut self, who: &str) -> Result<Said, Failure> {
+        self.in_home(who, "ssh-keygen", &["-L", "-f", "client-cert.pub"])
+    }
+
+    /// Runs a program in somebody's `ONUS_HOME`.
+    fn in_home(&mut self, who: &str, program: &str, words: &[&str]) -> Result<Said, Failure> {
+        let mut command = Command::new(program);
+        command.args(words).current_dir(self.home(who));
+        self.act(who, &typed(program, words), command)
+    }
+
+    /// The first lines of a file of the demo's.
+    pub fn beginning_of(&mut self, name: &str, lines: usize) -> Result<Said, Failure> {
+        let (count, mut command) = (lines.to_string(), Command::new("head"));
+        let words = ["-n", count.as_str(), name];
+        command.args(words).current_dir(self.folder.path());
+        self.act("bob", &typed("head", &words), command)
+    }
+
+    /// Runs a command on `web-1` through the gateway, by OpenSSH's own `ssh`, and shows it.
+    pub fn ssh(&mut self, who: &str, line: &str) -> Result<Said, Failure> {
+        let command = self.ssh_command(who, Program::Ssh, &["web-1", line])?;
+        self.act(who, &typed("ssh", &["web-1", line]), command)
+    }
+
+    /// The same, with the first line only of what it printed.
+    pub fn ssh_first_line(&mut self, who: &str, line: &str) -> Result<Said, Failure> {
+        let command = self.ssh_command(who, Program::Ssh, &["web-1", line])?;
+        self.act_beginning(who, &typed("ssh", &["web-1", line]), command, 1)
+    }
+
+    /// Starts a command on a host and goes on while it runs.
+    pub fn ssh_in_background(&mut self, who: &str, host: &str, line: &str) -> Result<Acting, Failure> {
+        let command = self.ssh_command(who, Program::Ssh, &[host, line])?;
+        let what = typed("ssh", &[host, line]);
+        self.voice.typed(who, &format!("{what} &"));
+        Acting::start(format!("{who}$ {what}"), command)
+    }
+
+    /// Runs `ssh` without a command, on a terminal of its own; shows nothing.
+    pub fn ssh_on_a_terminal(&self, who: &str, host: &str) -> Result<Pty, Failure> {
+        let mut command = self.ssh_command(who, Program::Ssh, &[host])?;
+        command.env("TERM", "xterm");
+        Ok(Pty::spawn("ssh", &mut command, Size { columns: 160, rows: 40 })?)
+    }
+
+    /// Runs lines in OpenSSH's own `sftp`, through the gateway, and shows it.
+    pub fn sftp(&mut self, who: &str, lines: &[&str]) -> Result<Said, Failure> {
+        let batch = self.path("batch");
+        write_private(&batch, &format!("{}\n", lines.join("\n")))?;
+        let command = self.ssh_command(who, Program::Sftp, &["-b", "batch", "web-1"])?;
+        let what = format!("sftp -b - web-1 <<< {}", shell_word(&lines.join("; ")));
+        self.act(who, &what, command)
+    }
+
+    /// Runs a program on the server itself, past the gateway, and shows it.
+    pub fn on_the_server(&mut self, words: &[&str]) -> Result<Said, Failure> {
+        let (program, words) =
+            words.split_first().ok_or_else(|| Failure::Step("there is nothing to run".to_owned()))?;
+        let mut command = Command::new(program);
+        command.args(words);
+        self.act("web-1", &typed(program, words), command)
+    }
+
+    /// How often the server was asked to start something.
+    pub fn started_on_the_server(&self) -> Result<usize, Failure> {
+        Ok(self.sshd()?.log().matches("Starting session: ").count())
+    }
+
+    /// The process below the sshd that was started with these words.
+    pub fn process_on_the_server(&self, words: &[&str]) -> Result<String, Failure> {
+        let pid = self.sshd()?.pid().ok_or_else(|| Failure::Step("the sshd is not running".to_owned()))?;
+        let beginning: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+        let found = wait::until(PATIENCE, "the command's process on the server", || {
+            let mut below = tree::descendants(pid).into_iter();
+            below.find(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(&beginning)))
+        })?;
+        Ok(found.to_string())
+    }
+
+    /// The one session of somebody's that is live.
+    pub fn live_session(&mut self, who: &str) -> Result<String, Failure> {
+        self.onus("sam", &["session", "list"])?.done()?.with(who)?.word("S-")
+    }
+
+    /// Somebody's newest session, once it has ended; not shown.
+    pub fn last_session(&self, who: &str) -> Result<String, Failure> {
+        let what = format!("the end of {who}'s session");
+        Ok(wait::until(PATIENCE, &what, || match self.newest_session(who) {
+            Ok((session, true)) => Some(session),
+            _ => None,
+        })?)
+    }
+
+    /// Somebody's newest session, and whether it has ended.
+    fn newest_session(&self, who: &str) -> Result<(String, bool), Failure> {
+        let said = self.quietly("sam", &["session", "list", "--all", "--json"])?;
+        let said: serde_json::Value = serde_json::from_str(&said)
+            .map_err(|fault| Failure::Step(format!("the answer of `onus session list` is not JSON: {fault}")))?;
+        let sessions = said["sessions"].as_array().or_else(|| said.as_array()).cloned().unwrap_or_default();
+        let newest =
+            sessions.into_iter().filter(|session| session["subject"] == who).max_by_key(|s| s["opened"].as_u64());
+        let newest = newest.ok_or_else(|| Failure::Step(format!("there is no session of {who}'s")))?;
+        let id = newest["session"].as_str().unwrap_or_default().to_owned();
+        Ok((id, !newest["closed"].is_null()))
+    }
+
+    fn ssh_command(&self, who: &str, program: Program, words: &[&str]) -> Result<Command, Failure> {
+        let mut command = Command::new(program.find()?);
+        command
+            .arg("-F")
+            .arg(self.ssh_config(who))
+            .args(["-o", "BatchMode=yes", "-o", "IdentityAgent=none"])
+            .args(words);
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    fn act_beginning(&mut self, who: &str, what: &str, command: Command, lines: usize) -> Result<Said, Failure> {
+        self.voice.typed(who, what);
+        let said = Acting::start(format!("{who}$ {what}"), command)?.finish()?;
+        let shown: Vec<_> = said.text.lines().take(lines).collect();
+        let more = if said.text.lines().count() > lines && lines > 1 { "\n…" } else { "" };
+        self.voice.printed(&format!("{}{more}", shown.join("\n")));
+        Ok(said)
+    }
+
     fn act(&mut self, who: &str, what: &str, command: Command) -> Result<Said, Failure> {
         self.voice.typed(who, what);
         let said = Acting::start(format!("{who}$ {what}"), command)?.finish()?;
@@ -288,6 +502,8 @@ impl Stage {
         let cluster = self.cluster.as_ref().map(Cluster::log).unwrap_or_default();
         write_private(&folder.join("onus-serve.log"), &serve).ok()?;
         write_private(&folder.join("postgresql.log"), &cluster).ok()?;
+        let sshd = self.sshd.as_ref().map(Sshd::log).unwrap_or_default();
+        write_private(&folder.join("sshd.log"), &sshd).ok()?;
         Some(folder)
     }
 
@@ -311,6 +527,7 @@ impl Stage {
         if let Some(mut cluster) = self.cluster.take() {
             cluster.stop()?;
         }
+        drop(self.sshd.take());
         let folder = self.folder.path().to_owned();
         self.folder.close().map_err(|fault| cannot("remove", &folder, &fault))
     }
@@ -386,6 +603,11 @@ impl Said {
         if self.has(part) { Err(self.unexpected(&format!("nothing like `{part}`"))) } else { Ok(self) }
     }
 
+    /// Its exit status; `None` if a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// How often it printed this.
     pub fn count(&self, part: &str) -> usize {
         self.text.matches(part).count()
@@ -414,7 +636,7 @@ impl Said {
 }
 
 /// A process that outlives us by a moment: it waits for our end, stops the gateway if it still runs, removes the
-/// folder if it is still there, and says so. In a group of its own, since what ends us may end our group. (The cluster has one of its own kind.)
+/// folder if it is still there, and says so. In a group of its own, since what ends us may end our group. (Cluster and sshd have one of their own kind.)
 struct Watcher {
     child: Child,
     lifeline: Option<ChildStdin>,

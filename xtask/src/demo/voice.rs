@@ -100,6 +100,12 @@ impl Voice {
         }
     }
 
+    /// What a terminal showed, as text: without what moves the cursor, and of a line that was drawn anew only the last
+    /// state.
+    pub fn terminal(&self, text: &str) {
+        self.printed(&plain(text));
+    }
+
     /// What was just seen to hold.
     pub fn held(&self, text: &str) {
         for (number, line) in wrapped(text, self.width.min(PROSE_WIDTH).saturating_sub(6)).iter().enumerate() {
@@ -167,6 +173,42 @@ fn terminal_width() -> usize {
     columns.filter(|columns| *columns >= 40).unwrap_or(USUAL_WIDTH)
 }
 
+/// What a terminal showed, as lines of text: of what a line editor draws with, as much as ours uses.
+fn plain(text: &str) -> String {
+    let (mut lines, mut line, mut column) = (String::new(), Vec::new(), 0);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' if chars.next_if_eq(&'[').is_some() => {
+                let mut many = String::new();
+                let end = chars.find(|c| {
+                    many.push(*c);
+                    ('@'..='~').contains(c)
+                });
+                match end {
+                    Some('C') => column += many[..many.len() - 1].parse().unwrap_or(1),
+                    Some('J' | 'K') => line.truncate(column),
+                    _ => {}
+                }
+            }
+            '\r' => column = 0,
+            '\n' => {
+                lines.extend(line.drain(..));
+                lines.push('\n');
+                column = 0;
+            }
+            c if !c.is_control() => {
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+            _ => {}
+        }
+    }
+    lines.extend(line);
+    lines
+}
+
 /// Our own text in lines of at most `room` characters.
 fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -213,6 +255,12 @@ mod tests {
         let squeeze = |text: &str| text.chars().filter(|c| *c != ' ').collect::<String>();
         assert_eq!(squeeze(&pieces.concat()), squeeze(line));
         assert!(pieces[0].starts_with("  next") && pieces[1].starts_with("    "));
+    }
+
+    #[test]
+    fn a_terminals_text_is_what_was_last_seen_of_each_line() {
+        let shown = "one\r\n\u{1b}[?2004h\r\u{1b}[J$ l\r\u{1b}[J$ ls\r\u{1b}[4C\r\na  b\u{7}\r\nlonger\rshort\u{1b}[K";
+        assert_eq!(plain(shown), "one\n$ ls\na  b\nshort");
     }
 
     #[test]

@@ -29,15 +29,17 @@ use onus_pep::{Limits, Machine};
 use onus_ssh::SshProtocol;
 use onus_ssh::message;
 use onus_ssh::proxy::{Options, Process, signal_line};
-use onus_ssh_transport::auth::{Answer, AuthStep, Authenticate, ClientAuth, Credential, OfferedKey, ServerAuth};
+use onus_ssh_transport::auth::{
+    Answer, AuthStep, Authenticate, ClientAuth, ClientAuthError, Credential, OfferedKey, ServerAuth,
+};
 use onus_ssh_transport::{ClientConfig, Event, Transport, TransportError};
 use packets::Packets;
 use ssh_key::PublicKey;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use target::{SshCredential, SshTarget};
+use target::{Sources, SshCredential, SshTarget};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -339,8 +341,7 @@ impl Gateway {
                 "neither the role `{role}` nor the resource `{resource}` names an account; set `login` in the estate"
             ))
         })?;
-        let credential = self.ssh_credential(begun, target, &login).await?;
-        let connecting = self.connect_ssh(begun, target, &login, credential);
+        let connecting = self.connect_ssh(begun, target, &login);
         match tokio::time::timeout(LOG_IN, connecting).await {
             Ok(upstream) => Ok((upstream?, login, raw_shell)),
             Err(_) => Err(TurnedAway(format!("`{}` did not answer in time", target.address()))),
@@ -352,6 +353,7 @@ impl Gateway {
         begun: &Begun,
         target: &SshTarget,
         login: &str,
+        from: IpAddr,
     ) -> Result<Credential, TurnedAway> {
         let session = &begun.session;
         if target.credential == SshCredential::SessionCertificate {
@@ -360,8 +362,13 @@ impl Gateway {
                 subject: session.subject.clone(),
                 grant: session.grant.clone(),
                 principals: vec![login.to_owned()],
-                sources: target.source_addresses.clone(),
-                permits: [Permit::Pty, Permit::PortForwarding, Permit::AgentForwarding].into(),
+                sources: match &target.sources {
+                    Sources::Own => Some(vec![from]),
+                    Sources::These(addresses) => Some(addresses.clone()),
+                    Sources::Any => None,
+                },
+                permits: [Permit::Pty, Permit::PortForwarding, Permit::AgentForwarding, Permit::DisplayForwarding]
+                    .into(),
                 now: now(),
                 lifetime: CERTIFICATE,
             };
@@ -382,18 +389,15 @@ impl Gateway {
         }
     }
 
-    async fn connect_ssh(
-        self: &Arc<Self>,
-        begun: &Begun,
-        target: &SshTarget,
-        login: &str,
-        credential: Credential,
-    ) -> Result<Raw, TurnedAway> {
+    async fn connect_ssh(self: &Arc<Self>, begun: &Begun, target: &SshTarget, login: &str) -> Result<Raw, TurnedAway> {
         let address = target.address();
         let failed = |source: io::Error| UpstreamError::Connect { address: address.clone(), source };
         let socket = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(failed)?;
         socket.set_nodelay(true).map_err(failed)?;
         crate::door::keep_alive(&socket).map_err(failed)?;
+        // A v4 address that came mapped into v6 is one that the host sees as v4.
+        let from = socket.local_addr().map_err(failed)?.ip().to_canonical();
+        let credential = self.ssh_credential(begun, target, login, from).await?;
         let (pinned, host) = (target.host_keys.clone(), target.host.clone());
         let seen: Arc<OnceLock<String>> = Arc::default();
         let note = Arc::clone(&seen);
@@ -436,7 +440,7 @@ impl Gateway {
                     if let Some(names) = upstream.transport.server_sig_algs() {
                         auth.server_sig_algs(names);
                     }
-                    let step = auth.packet(&payload).map_err(|error| TurnedAway(error.to_string()))?;
+                    let step = auth.packet(&payload).map_err(|error| TurnedAway(refused_by_host(&error, target)))?;
                     upstream.send(&step.send).await?;
                     if step.done {
                         return Ok(upstream);
@@ -574,6 +578,21 @@ impl Gateway {
         let machine = Machine::new(protocol, view, json, limits);
         Ok((machine, journal, policy, counters, SshStop::default()))
     }
+}
+
+/// What the host's no means, and what may be behind it.
+fn refused_by_host(error: &ClientAuthError, target: &SshTarget) -> String {
+    let hint = match (error, target.credential, &target.sources) {
+        (ClientAuthError::Refused { .. }, SshCredential::SessionCertificate, Sources::Own) => {
+            ". It must trust the gateway's session authority (`onus resource bootstrap`), and see the address that the \
+             gateway connects from; behind address translation, set `source_address`"
+        }
+        (ClientAuthError::Refused { .. }, SshCredential::SessionCertificate, _) => {
+            ". It must trust the gateway's session authority: `onus resource bootstrap`"
+        }
+        _ => "",
+    };
+    format!("{error}{hint}")
 }
 
 /// A word that no program can guess.

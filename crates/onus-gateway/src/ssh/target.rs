@@ -47,6 +47,17 @@ pub enum HostKeys {
     Authority(PublicKey),
 }
 
+/// Where a session's certificate may be used from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sources {
+    /// The address that the gateway itself connects from.
+    Own,
+    /// These: what a host sees where there is address translation in between.
+    These(Vec<IpAddr>),
+    /// Anywhere.
+    Any,
+}
+
 /// An SSH resource.
 #[derive(Debug, Clone)]
 pub struct SshTarget {
@@ -63,7 +74,7 @@ pub struct SshTarget {
     /// The account where the role names none.
     pub login: Option<String>,
     /// The addresses that a session's certificate may be used from.
-    pub source_addresses: Option<Vec<IpAddr>>,
+    pub sources: Sources,
     /// Bytes recorded of a command's output where it is no terminal's.
     pub record_output: u64,
     /// Whether echoed input is recorded.
@@ -133,14 +144,13 @@ impl SshTarget {
                 .parse()
                 .map_err(|_| wrong("record_output", format!("`{text}` is not `all` or a number of bytes")))?,
         };
-        let source_addresses = match many("source_address").as_slice() {
-            [] => None,
-            texts => Some(
-                texts
-                    .iter()
-                    .map(|text| text.parse().map_err(|_| wrong("source_address", format!("`{text}` is no address"))))
-                    .collect::<Result<Vec<IpAddr>, _>>()?,
-            ),
+        let address = |text: &String| {
+            text.parse().map_err(|_| wrong("source_address", format!("`{text}` is not `any` and no address")))
+        };
+        let sources = match many("source_address").as_slice() {
+            [] => Sources::Own,
+            [any] if any == "any" => Sources::Any,
+            texts => Sources::These(texts.iter().map(address).collect::<Result<_, _>>()?),
         };
         let record_input = match one("record_input")?.as_deref() {
             None | Some("echoed") => true,
@@ -159,7 +169,7 @@ impl SshTarget {
             credential,
             secret: one("secret")?.unwrap_or_else(|| format!("{id}/ssh")),
             login: one("login")?,
-            source_addresses,
+            sources,
             record_output,
             record_input,
             durability,

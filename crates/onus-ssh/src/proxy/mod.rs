@@ -2,8 +2,9 @@
 //!
 //! The gateway ends the transport on both sides; what comes here are the packets of RFC 4254. Channel numbers are the
 //! gateway's own on both sides. A session channel is answered by the gateway itself, and opened upstream only for
-//! something that is to be started on it; so what is refused never existed there. Windows are passed from end to end: no
-//! side is sent more than it asked for, and nothing is kept but what a decision holds up.
+//! something that is to be started on it; of what is refused, the host sees an empty channel that opens and closes.
+//! Windows are passed from end to end: no side is sent more than it asked for, and nothing is kept but what a decision
+//! holds up.
 //!
 //! It knows nothing of policy, and nothing of the cryptography below.
 

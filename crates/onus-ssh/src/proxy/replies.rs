@@ -177,7 +177,9 @@ impl SshProtocol {
                     }
                     return Ok(());
                 }
-                if let Some(client) = self.to_client(id) {
+                // Also after the client's own CLOSE: it sends that when both streams have ended, which may be before the
+                // exit status comes, and waits for it until ours.
+                if let Some(client) = self.channels.get(&id).filter(|c| !c.told_client).and_then(|c| c.client) {
                     packet[PREFIX + 1..PREFIX + 5].copy_from_slice(&client.to_be_bytes());
                     replies.push(Reply::ToClient(packet.freeze()));
                 }
