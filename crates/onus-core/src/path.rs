@@ -114,7 +114,9 @@ pub fn places(name: &str, reach: Reach) -> BTreeSet<String> {
     // Whose home it is makes no difference: all of them are `~`.
     let from = if parts.len() > 3 && parts[..2] == ["/", "home"] { 3 } else { 1 };
     if let Some(wild) = (from..parts.len()).find(|at| is_pattern(parts[*at])) {
-        let reach = if wild + 1 < parts.len() { Reach::Deep } else { reach.max(Reach::Into) };
+        // `**` is everything below, at any depth.
+        let deep = wild + 1 < parts.len() || parts[wild].contains("**");
+        let reach = if deep { Reach::Deep } else { reach.max(Reach::Into) };
         mark(&parts[..wild], reach, true, &mut places);
     }
     places
@@ -154,6 +156,12 @@ mod tests {
 
     fn has(name: &str, reach: Reach, place: &str) -> bool {
         places(name, reach).contains(place)
+    }
+
+    #[test]
+    fn two_stars_reach_every_depth() {
+        assert!(has("/etc/**", Reach::Itself, "/etc/**"));
+        assert!(!has("/etc/*", Reach::Itself, "/etc/**"));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 
 /// How deep commands may be inside of commands (`sudo nice timeout …`).
 const MAX_DEPTH: usize = 8;
+/// From how many places `find` may start and run commands. Inside of other commands it is one: each level multiplies.
+const MAX_STARTS: usize = 8;
 
 /// Where the argument vector would run.
 #[derive(Clone, Copy)]
@@ -285,9 +287,9 @@ impl Run<'_, '_> {
         }
         // What is around a command becomes part of what is said about it.
         let mut around = outer;
+        let (appended, before) = (around.appended, around.before.take());
         around.depth += 1;
         around.appended = false;
-        around.before = None;
         around.class = around.class.max(Some(class));
         around.facts.extend(std::mem::take(&mut draft.facts));
         around.facts.insert(format!("through:{name}"));
@@ -300,7 +302,12 @@ impl Run<'_, '_> {
         }
         for (from, to, kind) in inner {
             match kind {
-                Inner::Fixed => self.command(&mut argv[from..to], offset + from, around.clone()),
+                Inner::Fixed => {
+                    let mut around = around.clone();
+                    around.appended = appended;
+                    around.before = before.as_ref().map(|before| format!("{before} {}", display(&argv[..from])));
+                    self.command(&mut argv[from..to], offset + from, around);
+                }
                 Inner::Appended => {
                     self.unseen_words(argv, offset, (from, to), node, &draft.placeholder, around.clone())
                 }
@@ -319,10 +326,16 @@ impl Run<'_, '_> {
         placeholder: &Option<String>,
         mut around: Outer,
     ) {
-        let (name, known) = program(self.place, &argv[from]);
         let certain = |word: &str| placeholder.as_ref().is_none_or(|part| !word.contains(part.as_str()));
-        let mut inner = self.shell.schemas().find(&name).filter(|_| known && certain(&argv[from]));
-        for word in &argv[from + 1..to] {
+        // `sudo` with nothing before its command is as certain as the command itself.
+        let plain = |word: &String| !word.starts_with('-') && !word.contains('=') && certain(word);
+        let first = match argv.get(from + 1).filter(|word| to > from + 1 && argv[from] == "sudo" && plain(word)) {
+            Some(_) if certain("sudo") => from + 1,
+            _ => from,
+        };
+        let (name, known) = program(self.place, &argv[first]);
+        let mut inner = self.shell.schemas().find(&name).filter(|_| known && certain(&argv[first]));
+        for word in &argv[first + 1..to] {
             match inner.and_then(|node| node.subs.iter().find(|sub| sub.names.contains(word) && certain(word))) {
                 Some(sub) => inner = Some(sub),
                 None => break,
@@ -374,6 +387,10 @@ impl Run<'_, '_> {
         let mut starts: Vec<String> = positionals.iter().map(|at| argv[*at].clone()).collect();
         if starts.is_empty() {
             starts.push("./".to_owned());
+        }
+        if starts.len() > if around.depth <= 2 { MAX_STARTS } else { 1 } {
+            around.reasons.insert("a command for files from many places".to_owned());
+            starts.truncate(1);
         }
         around.facts.insert("recursive".to_owned());
         // A part of a word is sound where the word can be no option whatever is found.
@@ -1014,23 +1031,28 @@ impl Run<'_, '_> {
                     self.beside(draft, access, text, "/**");
                 }
             }
-            Meaning::Sibling | Meaning::Change => {
-                if *meaning == Meaning::Change {
+            Meaning::Sibling | Meaning::Change | Meaning::Ending => {
+                let (access, also) = match meaning {
+                    Meaning::Change => (Access::Write, true),
+                    Meaning::Ending => (Access::Read, false),
+                    _ => (Access::Write, false),
+                };
+                if also {
                     self.path(draft, Access::Read, text);
                 }
-                self.path(draft, Access::Write, text);
+                self.path(draft, access, text);
                 let directory = match text.trim_end_matches('/').rsplit_once('/') {
                     Some(("", _)) => "/",
                     Some((directory, _)) => directory,
-                    None if text == HOME.to_string() => {
+                    None if text.starts_with(HOME) => {
                         draft.refuse("what lies beside the home directory");
                         return;
                     }
                     None => ".",
                 };
                 if text != "-" {
-                    self.path(draft, Access::Write, directory);
-                    self.beside(draft, Access::Write, directory, "/*");
+                    self.path(draft, access, directory);
+                    self.beside(draft, access, directory, "/*");
                 }
             }
             Meaning::Local(access) => {
@@ -1096,6 +1118,9 @@ impl Run<'_, '_> {
                     draft.refuse(format!("`{}` is no mode for `{name}`", shown(text)));
                 }
                 draft.facts.insert(format!("mode:{text}"));
+                if sets_id(text) {
+                    draft.facts.insert("setuid".to_owned());
+                }
             }
             Meaning::Assign => match text.split_once('=') {
                 Some((variable, value)) if is_name(variable) && exportable(variable, value) => {
@@ -1232,3 +1257,27 @@ fn access_of(class: Class) -> Access {
 
 /// The schema of nothing, for programs that have none.
 static NOTHING: std::sync::LazyLock<Node> = std::sync::LazyLock::new(Node::nothing);
+
+/// Whether a mode (`4755`, `u+s`, `g=rxs`) sets the bit by which a file runs as somebody else.
+fn sets_id(mode: &str) -> bool {
+    if !mode.is_empty() && mode.bytes().all(|b| b.is_ascii_digit()) {
+        let special = mode.trim_start_matches('0');
+        return special.len() > 3 && special.bytes().rev().nth(3).is_some_and(|digit| (digit - b'0') & 6 != 0);
+    }
+    mode.split(',').any(|part| part.find(['+', '=']).is_some_and(|at| part[at..].contains('s')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_that_lets_a_file_run_as_somebody_else_is_seen() {
+        for mode in ["4755", "02755", "6755", "u+s", "g=rxs", "a+x,u+s"] {
+            assert!(sets_id(mode), "{mode}");
+        }
+        for mode in ["755", "0755", "1777", "u-s", "go+rx", "+x", "a=rw"] {
+            assert!(!sets_id(mode), "{mode}");
+        }
+    }
+}

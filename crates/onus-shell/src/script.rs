@@ -5,7 +5,7 @@
 
 use crate::word::{HOME, WILD};
 
-/// A `sed` script of printing, deleting, quitting, translating and substituting, without blocks and without the flags `e` and `w`.
+/// A `sed` script of printing, deleting, inserting, jumping, translating and substituting, without blocks and without the flags `e` and `w`.
 pub(crate) fn sed(script: &str) -> Result<(), String> {
     let mut rest = script;
     if rest.contains([HOME, WILD]) {
@@ -25,7 +25,20 @@ pub(crate) fn sed(script: &str) -> Result<(), String> {
         let Some(command) = rest.chars().next() else { return Err("an address alone".to_owned()) };
         rest = &rest[command.len_utf8()..];
         match command {
-            'p' | 'd' | '=' | 'n' | 'N' | 'g' | 'G' | 'h' | 'H' | 'x' | 'P' | 'D' | 'q' => {}
+            'p' | 'd' | '=' | 'n' | 'N' | 'g' | 'G' | 'h' | 'H' | 'x' | 'P' | 'D' | 'z' | 'F' => {}
+            'q' | 'Q' | 'l' => rest = rest.trim_start_matches(|c: char| c.is_ascii_digit()),
+            // Some programs take a label up to the end of the line: then what comes after it does nothing.
+            ':' | 'b' | 't' => {
+                rest = rest.trim_start_matches(' ').trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+            }
+            // Text up to the end of the line; a backslash at the end would let the next script go on with it.
+            'a' | 'i' | 'c' => {
+                let text = rest.trim_start_matches([' ', '\\']);
+                if text.is_empty() || rest.contains('\n') || rest.ends_with('\\') {
+                    return Err("text of several lines".to_owned());
+                }
+                return Ok(());
+            }
             's' | 'y' => {
                 let Some(delimiter) = rest.chars().next() else { return Err("a command without its end".to_owned()) };
                 if !"/|#,:@%!_+~".contains(delimiter) {
@@ -118,8 +131,9 @@ pub(crate) fn awk(program: &str) -> Result<(), String> {
         return Err("a part that the shell fills in".to_owned());
     }
     let piped = program.replace("||", "");
-    // Without `print` a `>` compares.
-    if piped.contains('|') || (program.contains('>') && program.contains("print")) {
+    // Without `print` a `>` compares, and so it does in a pattern, which comes before any action.
+    let actions = &program[program.find('{').unwrap_or(program.len())..];
+    if piped.contains('|') || (actions.contains('>') && program.contains("print")) {
         return Err("`|` or `>`".to_owned());
     }
     for part in ["@", "system", "getline", "ARG", "PROCINFO", "SYMTAB", "FUNCTAB", "extension", "function", "func "] {
@@ -158,6 +172,15 @@ mod tests {
             "y/abc/xyz/",
             "/^#/d;/^$/d",
             "1~2p",
+            "15i some text; e id",
+            "$a x",
+            "/x/c\\y",
+            ":a;s/a/b/;ta",
+            "$!ba",
+            "q5",
+            "Q",
+            "l",
+            "F",
             "s/[[:space:]]*$//",
             "s/[^]/]x/b/",
             "s/[]/]/b/",
@@ -191,15 +214,8 @@ mod tests {
             "s/a/b/\ne",
             "p\ne id",
             "p;e id",
-            "a x",
             "i\\\nx",
-            "c x",
-            "b",
-            ":a",
-            "ta",
-            "l",
             "v",
-            "F",
             "s,a,b,e",
             "sxaxbxe",
             "s/a/b",
@@ -209,19 +225,26 @@ mod tests {
             "p e",
             "y/a/b/e",
             "#n\ne",
-            "q5",
-            "Q",
-            "z",
             "s/a/b/ e",
             "$e",
             "1,2e",
             "p}e",
             "0,/a/e",
             "s/a/b/M;e id",
-            "s/[/]/g;s/w x/",
-            "/[/]/p;s/w x/",
-            "s/[[:x/]/p;s/w x/",
-            "s/[[.].]/]/b/",
+            "a",
+            "a\\",
+            "a x\\",
+            "a x\ne id",
+            ":a;e id",
+            "b;e",
+            "ta e",
+            "b}e",
+            "q;e",
+            "q e",
+            "s/[/]/g;s/w x/y/",
+            "/[/]/p;s/w x/y/",
+            "s/[[:x/]/p;s/w x/y/",
+            "s/[[.].]/]/g;s/w x/y/",
         ] {
             assert!(sed(script).is_err(), "{script}");
         }
@@ -255,6 +278,7 @@ mod tests {
             "{print|\"sh\"}",
             "{print \"id\" |||\"sh\"}",
             "{printf \"x\">$1}",
+            "$1>0 {print > 2}",
             "BEGIN{sys\\\ntem(\"id\")}",
         ] {
             assert!(awk(program).is_err(), "{program}");

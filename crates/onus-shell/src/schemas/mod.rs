@@ -201,6 +201,8 @@ pub(crate) enum Meaning {
     Sibling,
     /// As [`Meaning::Sibling`], and its content is read.
     Change,
+    /// A path that is read; if it is none, a name made from it.
+    Ending,
     /// A path of this host; a word with a colon before its first slash is another host's.
     Local(Access),
     /// The word that stands for one that nobody has seen.
@@ -249,6 +251,7 @@ impl Meaning {
             "path:move" => Self::Move,
             "sibling:write" => Self::Sibling,
             "sibling:change" => Self::Change,
+            "sibling:read" => Self::Ending,
             "local:read" => Self::Local(Access::Read),
             "local:write" => Self::Local(Access::Write),
             "placeholder" => Self::Placeholder,
@@ -291,6 +294,7 @@ impl Meaning {
                 | Self::Move
                 | Self::Sibling
                 | Self::Change
+                | Self::Ending
                 | Self::Local(_)
         )
     }
@@ -654,8 +658,22 @@ mod tests {
         );
         let error = schemas.extend_from("own.toml", "[[command]]\nname = \"x\"\nclss = \"read\"\n").unwrap_err();
         assert!(error.to_string().starts_with("own.toml:3: unknown field `clss`"), "{error}");
-        let error = schemas.extend("[[command]]\nname = \"x\"\nclass = \"define\"\n").unwrap_err();
-        assert!(error.to_string().contains("`administer`"), "{error}");
+        for (body, part) in [
+            ("class = \"define\"", "`administer`"),
+            ("args = [\"path:read or x\"]", "default"),
+            ("args = [\"path:read? or x\", \"shell? or y\"]", "default"),
+            ("inert = true\nunseen = \"read\"", "same thing"),
+            ("unseen = \"anything\"", "`unseen`"),
+            ("when = [{ option = \"-f\", options = { \"-g\" = \"path:read\" } }]", "no value"),
+            (
+                "options = { \"-g\" = \"text\" }\nwhen = [{ option = \"-f\", options = { \"-g\" = \"shell\" } }]",
+                "unknown kind",
+            ),
+            ("when = [{ option = \"-f\", paths = \"text\" }]", "no path"),
+        ] {
+            let error = schemas.extend(&format!("[[command]]\nname = \"x\"\n{body}\n")).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The shipped schemas against corpora: how much of administrators' ordinary lines is known, and that nothing which is known
 //! to run programs, read, write or send is called milder than that.
 //!
-//! `ONUS_CORPUS_REPORT=1` prints what the opaque rest is made of.
+//! `ONUS_CORPUS_REPORT=1` prints what the opaque rest is made of; with a part of a reason, the lines of that reason too.
 
 use onus_core::operation::{Access, Class, Operation};
 use onus_shell::{Reading, Scene, Schemas, Shell};
@@ -69,7 +69,11 @@ impl Shares {
             shares.canonical += usize::from(reading.script.is_some());
             if is_opaque(&reading) {
                 *shares.causes.entry(cause(&reading)).or_default() += 1;
+                let wanted = std::env::var("ONUS_CORPUS_REPORT").unwrap_or_default();
                 for why in reading.operations.iter().flat_map(|operation| &operation.opaque) {
+                    if wanted.len() > 1 && why.contains(&wanted) {
+                        println!("    {}", row["command"]);
+                    }
                     *shares.reasons.entry(why.clone()).or_default() += 1;
                 }
             } else {
@@ -120,8 +124,8 @@ fn ordinary_lines_are_known() {
 }
 
 /// Share of lines with a canonical form, and of lines that are known, in percent.
-const NL2BASH: (f64, f64) = (72.7, 47.2);
-const TLDR: (f64, f64) = (94.3, 7.8);
+const NL2BASH: (f64, f64) = (72.8, 58.7);
+const TLDR: (f64, f64) = (94.3, 8.1);
 
 fn touches(operations: &[Operation], access: &[Access], name: &str) -> bool {
     operations.iter().flat_map(|operation| &operation.objects).any(|object| {
@@ -328,13 +332,26 @@ const TRAPS: &[&str] = &[
     "crontab x",
     "crontab -e",
     "at now",
+    "nice -n 1:2 ls",
+    "nice -n 5abcdef ls",
+    "nice -n x ls",
     "xargs chattr x",
     "xargs find",
-    "xargs sudo rm",
+    "xargs sudo",
+    "xargs sudo sh",
+    "xargs sudo -u",
+    "xargs sudo A=1 rm",
+    "xargs sudo sudo rm",
+    "xargs -I{} sudo {}",
+    "xargs -I{} sudo -u {} rm",
+    "xargs -Isudo sudo rm x",
+    "xargs sudo sed p",
+    "xargs sed p",
+    "xargs awk 1",
     "xargs -I{} {} x",
     "xargs -I{} sh -c {}",
     "xargs -I{} sh -c 'cat {}'",
-    "xargs -I{} sudo cat {}",
+    "xargs -I{} sudo sh -c {}",
     "xargs -Irm rm x",
     "xargs -Ir rm x",
     "xargs -Is systemctl status x",
@@ -427,7 +444,21 @@ const TRAPS: &[&str] = &[
     "jq -f x y",
     "psql -c 'select 1'",
     "redis-cli info",
-    "rsync a b",
+    "rsync a h:b",
+    "rsync rsync://h/b c",
+    "rsync -e sh a b",
+    "rsync a",
+    "python3 -V -c x",
+    "python3 -Vc x",
+    "perl -ve x",
+    "perl -v x",
+    "node -v -e x",
+    "java -version X",
+    "visudo",
+    "sshd",
+    "logrotate x",
+    "nginx",
+    "iotop",
     "ssh a ls",
     "lsof -Dbx",
     "printf -v 'a[$(id)]' x",

@@ -93,7 +93,7 @@ const BYPASSES: &[&str] = &[
     "ls \u{1}",
     "ls \u{2}*",
     "ls $'\\x01/x'",
-    "xargs sudo rm",
+    "xargs sudo",
     "xargs -I{} sh -c {}",
     "xargs sh",
     "find / -exec sh -c 'id' {} +",
@@ -222,9 +222,17 @@ fn hostile_nesting_is_bounded() {
         let line = format!("{}a{}", close.0.repeat(3000), close.1.repeat(3000));
         read(&line);
     }
+    // Each place to start from, and each level of lines inside of lines, multiplies the work.
+    assert!(opaque(&read("find a{1..9} -exec rm {} +")) && !opaque(&read("find a{1..8} -exec rm {} +")));
+    read("find a{600..3} -exec rm {} + -exec rm {} + -exec cat {} + {1..9}{1..9}");
+    let mut line = "ls".to_owned();
+    for _ in 0..5 {
+        line = format!("find a b c d e f g h -exec sh -c '{}' \\;", line.replace('\'', "'\\''"));
+        read(&line);
+    }
     read(&"{a,b}".repeat(1000));
     read(&"{1..9}".repeat(20));
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -303,4 +311,15 @@ fn the_grammar_corpus_is_read() {
             SHELL.read(line, &Scene::default());
         }
     }
+}
+
+/// The reason is the schema's own, even where no word is looked at.
+#[test]
+fn a_free_program_keeps_its_reason_and_its_terminal() {
+    let mut schemas = Schemas::none();
+    let text =
+        "[[command]]\nname = \"big\"\nclass = \"opaque\"\nopaque = \"too big to say\"\nfree = true\nterminal = true\n";
+    schemas.extend(text).unwrap();
+    let reading = Shell::new(Arc::new(schemas)).read(b"big x", &Scene::default());
+    assert!(reading.needs_terminal && reading.operations[0].opaque.contains("too big to say"), "{reading:?}");
 }
