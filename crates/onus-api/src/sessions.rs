@@ -32,7 +32,26 @@ pub(crate) struct Which {
 }
 
 pub(crate) async fn list(Of(api): Of<Arc<Api>>, caller: Caller, Query(which): Query<Which>) -> Answer {
+    // The live ones first: one that ends while the ledger is read is then in both, and not in neither.
+    let live: Vec<(SessionId, Value)> = {
+        let shared = api.gateway.shared();
+        let state = shared.state();
+        let live = shared.registry.live();
+        let mut rows = Vec::new();
+        for session in state.sessions.values() {
+            let grant = state.grants.get(&session.grant);
+            if rights::may_see_session(&state, &caller.subject, session, grant) {
+                let mut row = plain(session, grant);
+                row["watchers"] = json!(state.watches.get(&session.id));
+                row["frozen"] = json!(state.needs_watch(&session.id) && !state.is_watched(&session.id));
+                row["totals"] = json!(live.get(&session.id).map(|live| counted(&live.counters)));
+                rows.push((session.id.clone(), row));
+            }
+        }
+        rows
+    };
     let mut shown: Vec<Value> = Vec::new();
+    let mut over: BTreeSet<SessionId> = BTreeSet::new();
     if which.all.is_some_and(|all| all != "false" && all != "0") {
         let entries = entries(&api.gateway).await?;
         let state = api.gateway.shared().state();
@@ -50,25 +69,14 @@ pub(crate) async fn list(Of(api): Of<Arc<Api>>, caller: Caller, Query(which): Qu
                         ended["closed"] = json!({"at": entry.at, "why": reason.to_string(), "reason": reason});
                         ended["totals"] = json!(totals);
                         shown.push(ended);
+                        over.insert(session.id.clone());
                     }
                 }
                 _ => {}
             }
         }
     }
-    let shared = api.gateway.shared();
-    let state = shared.state();
-    let live = shared.registry.live();
-    for session in state.sessions.values() {
-        let grant = state.grants.get(&session.grant);
-        if rights::may_see_session(&state, &caller.subject, session, grant) {
-            let mut row = plain(session, grant);
-            row["watchers"] = json!(state.watches.get(&session.id));
-            row["frozen"] = json!(state.needs_watch(&session.id) && !state.is_watched(&session.id));
-            row["totals"] = json!(live.get(&session.id).map(|live| counted(&live.counters)));
-            shown.push(row);
-        }
-    }
+    shown.extend(live.into_iter().filter(|(id, _)| !over.contains(id)).map(|(_, row)| row));
     Ok(Json(json!({"sessions": shown})))
 }
 

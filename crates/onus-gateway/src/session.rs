@@ -610,7 +610,8 @@ where
             let flushed = poll_fn(|cx| self.to_upstream.poll(&mut self.parts.upstream, cx));
             let _ = tokio::time::timeout(LAST_WORDS, flushed).await;
         }
-        let parting = if orderly { None } else { self.parts.stop.last_words() };
+        // Also when the client just went away: what it started must not go on outside of any session.
+        let parting = self.parts.stop.last_words();
         if let Some(words) = parting.clone() {
             // What was released before goes first, or its packets would be torn.
             self.to_upstream.push(words);

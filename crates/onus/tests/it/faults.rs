@@ -7,6 +7,7 @@ use crate::raw::{self, Raw};
 use crate::scene::{
     ONUS, Psql, SOON, ask, ended_session, guest_as, json, live_session, options, refused, role_exists, role_goes, said,
 };
+use crate::ssh_scene::{furnish, with_ssh};
 use onus_testkit::proc::Running;
 use onus_testkit::{Rig, run, wait};
 use std::collections::BTreeSet;
@@ -16,9 +17,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The Onus that is broken, by one test at a time; healed when it is handed out.
-fn breakable() -> MutexGuard<'static, Rig> {
+pub fn breakable() -> MutexGuard<'static, Rig> {
     static RIG: OnceLock<Mutex<Rig>> = OnceLock::new();
-    let rig = RIG.get_or_init(|| Mutex::new(Rig::start(std::path::Path::new(ONUS), options()).unwrap()));
+    let rig = RIG.get_or_init(|| {
+        let rig = Rig::start(std::path::Path::new(ONUS), with_ssh(options())).unwrap();
+        furnish(&rig);
+        Mutex::new(rig)
+    });
     let mut rig = rig.lock().unwrap_or_else(PoisonError::into_inner);
     rig.cluster.start_again().unwrap();
     if rig.serve.ended().is_some() {
@@ -28,7 +33,7 @@ fn breakable() -> MutexGuard<'static, Rig> {
 }
 
 /// The ledger and this session's journal hold, read from the disk.
-fn holds(rig: &Rig, session: &str) {
+pub fn holds(rig: &Rig, session: &str) {
     let data = rig.data().display().to_string();
     let key = rig.data().join("keys/ledger.vkey").display().to_string();
     rig.ok("bob", &["ledger", "verify", "--data", &data, "--key-file", &key]).unwrap();
@@ -114,10 +119,10 @@ fn a_gateway_that_is_stopped_ends_its_sessions_and_their_roles_first() {
 }
 
 /// A small file system in the place of the journals; gone when this is dropped.
-struct Small(PathBuf);
+pub struct Small(PathBuf);
 
 impl Small {
-    fn over(folder: PathBuf, size: &str) -> Result<Self, String> {
+    pub fn over(folder: PathBuf, size: &str) -> Result<Self, String> {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"]).arg(&folder);
         match mount.output() {

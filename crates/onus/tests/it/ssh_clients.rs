@@ -128,8 +128,30 @@ fn sftp_works_where_it_may_and_says_why_where_it_may_not() {
     let ran = client.sftp("web-1", &format!("put {here} {}\n", outside.display())).unwrap();
     assert_eq!(ran.code(), Some(1), "{}", wrote(&ran));
     assert!(wrote(&ran).contains("ermission denied") && !outside.exists(), "{}", wrote(&ran));
+    assert!(recorded(rig, &who).contains("canary/sftp"));
+    // By a name that climbs, by moving, and by links either way.
+    let canary = home(rig).join("canary");
+    let outside = |name: &str| canary.join(name).display().to_string();
+    for (denied, what) in [
+        (format!("put {here} {there}/../../canary/climbed"), outside("climbed")),
+        (format!("rename {there}/b {}", outside("moved")), outside("moved")),
+        (format!("ln {there}/b {}", outside("linked")), outside("linked")),
+        (format!("ln -s {there}/b {}", outside("linked")), outside("linked")),
+        (format!("mkdir {}", outside("made")), outside("made")),
+        (format!("ln -s /etc/passwd {there}/out"), format!("{there}/out")),
+        (format!("ln {} {there}/out", outside("run")), format!("{there}/out")),
+    ] {
+        let ran = client.sftp("web-1", &denied).unwrap();
+        assert_eq!(ran.code(), Some(1), "{denied}: {}", wrote(&ran));
+        assert!(fs::symlink_metadata(&what).is_err(), "{denied} made {what}: {}", wrote(&ran));
+    }
+    assert!(folder.join("b").exists());
+    for denied in [format!("rm {}", outside("run")), format!("chmod 777 {}", outside("run")), "ls /root".to_owned()] {
+        let ran = client.sftp("web-1", &denied).unwrap();
+        assert_eq!(ran.code(), Some(1), "{denied}: {}", wrote(&ran));
+    }
     let text = recorded(rig, &who);
-    assert!(text.contains("canary/sftp"), "{text}");
+    assert!(text.contains("ls") || text.contains("/root"), "{text}");
 
     let (_, reader) = admitted(rig, "log-reader");
     let log = home(rig).join("logs/app.log");

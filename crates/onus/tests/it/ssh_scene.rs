@@ -8,6 +8,7 @@ use onus_testkit::ssh_tools::Program;
 use onus_testkit::sshd::{self, Sshd};
 use onus_testkit::{Rig, RigOptions, wait};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -28,6 +29,37 @@ pub fn furnish(rig: &Rig) {
         fs::create_dir_all(home(rig).join(name)).unwrap();
     }
     fs::write(home(rig).join("logs/app.log"), "first line\nsecond line\n").unwrap();
+    // What must never run: it leaves a mark. The account's own start-up file does what it can to have it run instead of
+    // what was permitted.
+    let canary = canary(rig).display().to_string();
+    for name in [canary.clone(), format!("{canary}-elsewhere")] {
+        program(Path::new(&name), &format!("#!/bin/sh\n: > {name}-ran\n"));
+    }
+    let folder = home(rig).join("canary/bin");
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["ls", "id", "uptime", "date"] {
+        std::os::unix::fs::symlink(&canary, folder.join(name)).unwrap();
+    }
+    let hostile = format!(
+        "shopt -s expand_aliases\nalias date={canary} sleep={canary}\nls() {{ {canary}; }}\nexport -f ls\nuptime() {{ {canary}; }}\nexport PATH={}:$PATH BASH_ENV={canary} ENV={canary} CDPATH=/ GLOBIGNORE=x\n",
+        folder.display()
+    );
+    fs::write(home(rig).join(".bashrc"), hostile).unwrap();
+}
+
+/// A program that nobody may run; when it runs there is a file beside it that ends in `-ran`.
+pub fn canary(rig: &Rig) -> PathBuf {
+    home(rig).join("canary/run")
+}
+
+/// Whether it ran.
+pub fn sang(rig: &Rig) -> bool {
+    home(rig).join("canary/run-ran").exists()
+}
+
+fn program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// What the usual set-up has besides, for SSH.
@@ -147,6 +179,17 @@ pub fn last_session(rig: &Rig, who: &str) -> String {
     id
 }
 
+/// A time to sleep, a minute and a half, that is this test run's own, so that the process is found by it. What outlives
+/// its session is gone soon after.
+pub fn lasting(n: u32) -> String {
+    format!("90.{n}{}", std::process::id())
+}
+
+/// The command that takes it.
+pub fn sleep(n: u32) -> String {
+    format!("sleep {}", lasting(n))
+}
+
 /// The processes of this machine that have a word among their arguments.
 pub fn processes(word: &str) -> Vec<u32> {
     let mut found = Vec::new();
@@ -161,13 +204,15 @@ pub fn processes(word: &str) -> Vec<u32> {
 }
 
 /// A process of this machine, on the other side of the gateway, has begun.
-pub fn begins(word: &str) {
+pub fn begins(n: u32) {
+    let word = &lasting(n);
     wait::until(SOON, "the command on the host", || processes(word).iter().any(|pid| !is_client(*pid)).then_some(()))
         .unwrap();
 }
 
 /// It is gone, or soon is.
-pub fn ends(word: &str) {
+pub fn ends(n: u32) {
+    let word = &lasting(n);
     let gone = || processes(word).iter().all(|pid| is_client(*pid)).then_some(());
     wait::until(SOON, "the end of the command on the host", gone).unwrap();
 }

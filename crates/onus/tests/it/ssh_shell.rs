@@ -1,27 +1,30 @@
 //! The governed shell and the raw one, as a person at a terminal sees them, and what is recorded of both.
 
 use crate::scene::{SOON, json, live_session};
-use crate::ssh_scene::{admitted, home, last_session, listing, recorded, rig, wrote};
+use crate::ssh_scene::{admitted, home, last_session, listing, recorded, rig, sleep, wrote};
 use onus_testkit::pty::{Pty, Size};
 use onus_testkit::ssh_client::Client;
 use onus_testkit::ssh_tools::Program;
 use onus_testkit::wait;
 
-const PROMPT: &str = "$ ";
+/// Waits for the next prompt, and gives what appeared up to its end. Each begins with the terminal's being asked to mark
+/// what is pasted; drawing a line anew does not.
+fn prompt(pty: &Pty) -> String {
+    let before = pty.expect("\x1b[?2004h", SOON).unwrap();
+    before + &pty.expect("$ ", SOON).unwrap()
+}
 
 fn shell(client: &Client) -> Pty {
     let pty = client.interactive(&["web-1"], Size::default()).unwrap();
     pty.expect("governed shell", SOON).unwrap();
-    pty.expect(PROMPT, SOON).unwrap();
+    prompt(&pty);
     pty
 }
 
 /// Types a line and gives what appeared up to the next prompt.
 fn line(pty: &Pty, text: &str) -> String {
     pty.send(format!("{text}\r")).unwrap();
-    // The line itself appears first.
-    pty.expect("\r\n", SOON).unwrap();
-    pty.expect(PROMPT, SOON).unwrap()
+    prompt(pty)
 }
 
 #[test]
@@ -35,7 +38,7 @@ fn a_line_runs_a_denied_one_is_refused_in_place_and_the_directory_stays() {
     assert!(said.contains("onus: refused") && !marker.exists(), "{said}");
     let folder = home(rig).join("logs").display().to_string();
     let said = line(&pty, &format!("cd {folder}"));
-    assert!(said.contains(&folder), "the prompt shows it: {said}\n{:?}", String::from_utf8_lossy(&pty.seen()));
+    assert!(said.contains(&folder), "the prompt shows it: {said}");
     let said = line(&pty, "ls");
     assert!(said.contains("app.log"), "{said}");
     let said = line(&pty, "cat app.log | cat");
@@ -45,30 +48,31 @@ fn a_line_runs_a_denied_one_is_refused_in_place_and_the_directory_stays() {
     pty.expect("cat app.log | cat", SOON).unwrap();
     pty.send("\r").unwrap();
     pty.expect("second line", SOON).unwrap();
-    pty.expect(PROMPT, SOON).unwrap();
+    prompt(&pty);
     // A name is completed from what is there.
     pty.send("cat ap\t").unwrap();
     pty.expect("app.log", SOON).unwrap();
     pty.send("\r").unwrap();
     pty.expect("first line", SOON).unwrap();
-    pty.expect(PROMPT, SOON).unwrap();
+    prompt(&pty);
     // A line that is given up, and a command that is interrupted.
     pty.send("echo nev\x03").unwrap();
-    pty.expect(PROMPT, SOON).unwrap();
-    pty.send("sleep 600101\r").unwrap();
-    crate::ssh_scene::begins("600101");
+    pty.expect("^C\r\n", SOON).unwrap();
+    pty.expect("$ ", SOON).unwrap();
+    pty.send(sleep(600101) + "\r").unwrap();
+    crate::ssh_scene::begins(600101);
     pty.send("\x03").unwrap();
-    pty.expect(PROMPT, SOON).unwrap();
-    crate::ssh_scene::ends("600101");
-    let said = line(&pty, "cd /nonexistent");
-    assert!(!said.contains(":/nonexistent$"), "{said}");
-    let said = line(&pty, "eval echo never");
-    assert!(said.contains("onus: refused") && !said.contains("\nnever"), "{said}");
+    prompt(&pty);
+    crate::ssh_scene::ends(600101);
+    let said = line(&pty, "cd no-such-folder");
+    assert!(said.contains("no-such-folder") && !said.contains("no-such-folder$"), "{said}");
+    let said = line(&pty, "eval echo nev''er");
+    assert!(said.contains("onus: refused") && !said.contains("never"), "{said}");
     assert!(line(&pty, "true && echo 'more  than' one").contains("more  than one"));
     pty.send("exit\r").unwrap();
     assert_eq!(pty.wait(SOON).unwrap().code(), Some(0));
     let text = recorded(rig, &who);
-    for expected in ["echo one two", "canary/shell", "cat app.log", "sleep 600101"] {
+    for expected in ["echo one two", "canary/shell", "cat app.log", &sleep(600101)] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let session = last_session(rig, &who);
@@ -97,12 +101,13 @@ fn a_held_line_waits_for_the_named_person() {
     assert!(!refused.status.success());
     rig.ok("bob", &["confirm", &hold]).unwrap();
     pty.expect("Linux\r\n", SOON).unwrap();
-    pty.expect(PROMPT, SOON).unwrap();
+    prompt(&pty);
     pty.send("uname -a\r").unwrap();
     let hold = held(0);
     rig.ok("bob", &["refuse", &hold, "--reason", "not now"]).unwrap();
-    let said = pty.expect(PROMPT, SOON).unwrap();
-    assert!(said.contains("declined") && said.contains("not now") && !said.contains("Linux"), "{said}");
+    let said = pty.expect("not now", SOON).unwrap();
+    assert!(said.contains("declined") && !said.contains("Linux"), "{said}");
+    assert!(!prompt(&pty).contains("Linux"));
     // And by itself, without a terminal.
     drop(pty);
     last_session(rig, &who);
@@ -164,4 +169,21 @@ fn a_raw_shell_is_recorded_but_for_what_is_typed_unseen() {
     rig.ok("bob", &["verify", "--session", &session]).unwrap();
     let found = rig.ok("bob", &["session", "search", "hunter2"]).unwrap();
     assert!(!found.contains(&session), "{found}");
+}
+
+#[test]
+fn a_program_for_the_whole_screen_gets_a_terminal_and_gives_it_back() {
+    let rig = rig();
+    let (who, client) = admitted(rig, "anything");
+    let mut pty = shell(&client);
+    pty.send(format!("less {}\r", home(rig).join("logs/app.log").display())).unwrap();
+    pty.expect("second line", SOON).unwrap();
+    pty.expect("(END)", SOON).unwrap();
+    pty.send("q").unwrap();
+    prompt(&pty);
+    assert!(line(&pty, "echo ba''ck").contains("back\r\n"));
+    pty.send("\x04").unwrap();
+    assert_eq!(pty.wait(SOON).unwrap().code(), Some(0));
+    let text = recorded(rig, &who);
+    assert!(text.contains("less "), "{text}");
 }

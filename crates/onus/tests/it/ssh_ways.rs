@@ -1,7 +1,7 @@
 //! Several channels of one connection, and connections through the host: each is decided, none holds up another.
 
 use crate::scene::SOON;
-use crate::ssh_scene::{admitted, background, last_session, listing, recorded, rig, sshd, wrote};
+use crate::ssh_scene::{admitted, background, last_session, listing, recorded, rig, sleep, sshd, wrote};
 use onus_testkit::proc::Running;
 use onus_testkit::ssh_tools::Program;
 use onus_testkit::{port, wait};
@@ -18,8 +18,8 @@ fn one_channel_waits_while_the_others_go_on() {
     client.option("ControlPersist 20").unwrap();
     client.ssh(&["web-1", "true"]).unwrap().ok().unwrap();
     let held = background(&client, &["web-1", "uname"]);
-    let slow = background(&client, &["web-1", "sleep 600201"]);
-    crate::ssh_scene::begins("600201");
+    let slow = background(&client, &["web-1", &sleep(600201)]);
+    crate::ssh_scene::begins(600201);
     let hold = wait::until(SOON, "the hold", || {
         let pending: serde_json::Value = serde_json::from_str(&rig.ok("bob", &["pending", "--json"]).unwrap()).unwrap();
         let mut own = pending["holds"].as_array()?.iter().filter(|hold| hold["subject"] == who.as_str());
@@ -116,9 +116,10 @@ fn forwards_are_refused_where_they_may_not() {
     let rig = rig();
     let (who, client) = admitted(rig, "operator");
     let (target, local) = (echo(), port::free().unwrap());
-    let ssh = background(&client, &["-L", &format!("{local}:127.0.0.1:{target}"), "web-1", "sleep 600202"]);
-    crate::ssh_scene::begins("600202");
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, local)).unwrap();
+    let ssh = background(&client, &["-L", &format!("{local}:127.0.0.1:{target}"), "web-1", &sleep(600202)]);
+    crate::ssh_scene::begins(600202);
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, local)).ok();
+    let mut stream = wait::until(SOON, "the client to listen", connect).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     let _ = stream.write_all(b"hello");
     assert_eq!(stream.read(&mut [0; 16]).unwrap_or(0), 0);
