@@ -482,7 +482,7 @@ where
         self.holds.insert(id.clone(), (ticket.hold, ticket.digest));
         let names: Vec<_> = hold.by.iter().map(String::as_str).collect();
         let word = format!(
-            "onus: this statement waits until one of {} confirms it: onus confirm {id} (until {})",
+            "onus: this waits until one of {} confirms it: onus confirm {id} (until {})",
             names.join(", "),
             hold.expires
         );

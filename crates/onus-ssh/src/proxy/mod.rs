@@ -604,13 +604,13 @@ impl SshProtocol {
         if matches!(start, Start::Line(_)) && !plan.terminal {
             channel.terminal = None;
         }
-        let (lane, line) = match start {
-            Start::Line(line) => (id, Some(line)),
-            _ => (id, None),
+        let line = match start {
+            Start::Line(line) => Some(line),
+            _ => None,
         };
         let announces = plan.announces;
         let note = Note::Start { id, want, tap: RefCell::new(plan.tap.map(Box::new)), line, announces };
-        let frame = self.ask(lane, plan.packets, plan.operations, plan.text, plan.params, note);
+        let frame = self.ask(id, plan.packets, plan.operations, plan.text, plan.params, note);
         self.ready.push_back(Next::Frame(frame));
     }
 
@@ -659,6 +659,8 @@ impl SshProtocol {
     fn send_signal(&mut self, id: u32, name: &'static str) {
         let Some(channel) = self.channels.get(&id).filter(|channel| !channel.upstream_closed) else { return };
         match (channel.group, channel.upstream) {
+            // As many channels as there may be: then this signal is one too many.
+            (Some(_), _) if self.channels.len() >= CHANNELS => {}
             (Some(group), _) => {
                 let own = self.next_id;
                 self.next_id += 1;
