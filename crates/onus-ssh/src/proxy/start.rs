@@ -205,8 +205,11 @@ fn exec(line: &Bytes, channel: &Channel, upstream: u32, shell: &Shell, scene: &S
     let announces = reading.script.is_some() && channel.terminal.is_none();
     let mut operations = reading.operations.clone();
     let mut tap = None;
-    // Programs that speak a protocol of their own over the channel are known by it, not by a schema.
+    // Programs that speak a protocol of their own over the channel are known by it, not by a schema. Only where the line
+    // does nothing else, not even to the shell itself: a `cd` before it is an operation and no command, and would make
+    // its paths other paths than they are named.
     if let [only] = reading.commands.as_slice()
+        && reading.operations.len() == 1
         && reading.script.is_some()
         && only.redirects.is_empty()
         && let Some(argv) = only.argv.iter().map(word).collect::<Option<Vec<_>>>()

@@ -241,6 +241,29 @@ fn a_refused_command_reaches_no_host_and_says_why_with_status_126() {
     assert!(scene.paper.0.iter().any(|line| line.contains("\"k\":\"op\"") && line.contains("rm -rf /srv")));
 }
 
+/// A transfer's paths are named from the home directory: whatever moves it elsewhere makes it another line.
+#[test]
+fn a_transfer_is_known_by_its_own_protocol_only_where_nothing_comes_before_it() {
+    let runs = |line: &str| {
+        let mut scene = Between::new();
+        let ours = scene.open(7);
+        scene.exec(ours, line);
+        scene.confirm(40);
+        executed(&scene.host_heard()).len()
+    };
+    assert_eq!(runs("scp -f notes"), 1);
+    for line in [
+        "cd /etc && scp -f shadow",
+        "cd /etc; scp -f shadow",
+        "cd /etc && git-upload-pack repo",
+        "{ cd /etc; scp -f shadow; }",
+        "(cd /etc; scp -f shadow)",
+        "X=1; cd /etc; /usr/lib/openssh/sftp-server",
+    ] {
+        assert_eq!(runs(line), 0, "{line}");
+    }
+}
+
 #[test]
 fn a_held_command_holds_up_its_own_channel_only() {
     let mut scene = Between::new();
