@@ -275,7 +275,12 @@ fn transfer(argv: &[String]) -> Option<(Vec<Operation>, Option<Tap>)> {
     if let Some(command) = rsync::parse_command(argv) {
         return Some((command.operations(), None));
     }
-    if let Some(command) = git::parse_command(argv) {
+    // git reads a leading `~` itself, quoted or not: what marks it as a letter for the others must come off again.
+    let own: Vec<String> = argv
+        .iter()
+        .map(|word| word.strip_prefix("./~").map_or_else(|| word.clone(), |rest| format!("~{rest}")))
+        .collect();
+    if let Some(command) = git::parse_command(&own) {
         return Some((vec![command.operation()], None));
     }
     // What scp and sftp call by its path is the subsystem under another name.
@@ -350,6 +355,19 @@ pub(super) fn open_session(id: u32, window: u32, packet: u32) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quoted_tilde_is_a_letter_to_scp_and_somebodys_home_to_git() {
+        let shell = Shell::new(std::sync::Arc::new(onus_shell::Schemas::shipped()));
+        let names = |line: &'static str| -> Vec<String> {
+            let line = Bytes::from_static(line.as_bytes());
+            let plan = exec(&line, &Channel::new(Some(1), 0, 0), 2, &shell, &Scene::default(), "m");
+            plan.operations.iter().flat_map(|o| &o.objects).map(|object| object.name.clone()).collect()
+        };
+        assert_eq!(names("git-upload-pack '~bob/a.git'"), ["~bob/a.git"]);
+        assert_eq!(names("git-upload-pack '~/a.git'"), ["~/a.git"]);
+        assert_eq!(names("scp -f '~bob'"), ["~/~bob"]);
+    }
 
     #[test]
     fn no_variable_that_makes_programs_run_others_may_be_set() {
